@@ -1,0 +1,1 @@
+"""The steps of the training DAG: plain functions, one room each."""

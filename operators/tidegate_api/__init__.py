@@ -1,0 +1,1 @@
+"""Both resources and model.json as typed values. Pure; every room may import it."""

@@ -1,0 +1,1 @@
+"""The kopf operators that reconcile FeatureView and ModelDeployment."""

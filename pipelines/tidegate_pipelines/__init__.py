@@ -1,0 +1,1 @@
+"""DAGs made of the steps, and the tidegate command line."""
