@@ -1,0 +1,50 @@
+"""Durations as users write them (`500us`, `15s`, `7d`), parsed once into timedelta."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+__all__ = ["DURATION_PATTERN", "Duration", "format_duration", "parse_duration"]
+
+DURATION_PATTERN = "^[0-9]+(us|ms|s|m|h|d)$"
+
+_UNITS = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `15s` as timedelta(seconds=15); raises ValueError on anything else."""
+    if not re.match(DURATION_PATTERN, text):
+        raise ValueError(f"duration is {text!r}, expected a whole number and a unit of us, ms, s, m, h or d, e.g. 15s")
+    number, unit = re.match(r"([0-9]+)(\w+)", text).groups()  # type: ignore[union-attr]
+    return int(number) * _UNITS[unit]
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a timedelta in the largest unit that keeps it whole: 90 s is `90s`, 120 s is `2m`."""
+    for unit in reversed(_UNITS):
+        if value and value % _UNITS[unit] == timedelta(0):
+            return f"{value // _UNITS[unit]}{unit}"
+    return "0s"
+
+
+def _from_yaml(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_from_yaml),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 20}),
+]

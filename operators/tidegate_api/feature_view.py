@@ -1,0 +1,244 @@
+"""FeatureView: one definition of features, for the offline and the online store.
+
+The resource is also the file that the offline tools read. The meaning of every word is in docs/feature-views.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, WithJsonSchema, model_validator
+
+from tidegate_api.durations import Duration
+from tidegate_api.hashes import content_hash
+from tidegate_api.resource import Condition, Resource, Time, Value, rule
+
+__all__ = [
+    "Aggregate",
+    "Entity",
+    "Feature",
+    "FeatureView",
+    "FeatureViewSpec",
+    "FeatureViewStatus",
+    "Interval",
+    "JoinKey",
+    "Materialization",
+    "Online",
+    "SecretKeyRef",
+    "Source",
+    "UrlFrom",
+]
+
+ColumnName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
+FeatureType = Literal[
+    "Int64", "Float64", "String", "Bool", "Timestamp",
+    "List<Int64>", "List<Float64>", "List<String>", "List<Bool>", "List<Timestamp>",
+]  # fmt: skip
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class JoinKey(Value):
+    """A column that identifies the entity."""
+
+    name: ColumnName
+    type: FeatureType
+
+
+class Entity(Value):
+    """What the features describe: a user, an item, a pair of them."""
+
+    name: ColumnName
+    join_keys: Annotated[list[JoinKey], Field(min_length=1, max_length=8)]
+
+
+class ParquetSource(Value):
+    """Events in Parquet: a file, a folder or a glob."""
+
+    uri: Uri
+
+
+class Source(Value):
+    """Where the events are and which columns say when they happened and when they became known."""
+
+    parquet: Annotated[ParquetSource, Field(description="Parquet files: a path, file://, pvc://CLAIM/PATH.")]
+    event_timestamp: Annotated[ColumnName, Field(description="Column with the time at which the event happened.")]
+    created_timestamp: Annotated[
+        ColumnName | None, Field(description="Column with the time at which the row became known.")
+    ] = None
+
+
+class Aggregate(Value):
+    """A function of the events in `t - window <= event time < t`."""
+
+    rules: ClassVar = [
+        rule("self.function == 'count' || has(self.column)", "column is required unless function is count")
+    ]
+
+    function: Literal["count", "sum", "mean", "min", "max", "last", "distinct"]
+    column: ColumnName | None = None
+    window: Duration
+    where: Annotated[str | None, Field(max_length=1024, description="A SQL condition on the source's columns.")] = None
+
+    @model_validator(mode="after")
+    def _column_is_there(self) -> Aggregate:
+        if self.column is None and self.function != "count":
+            raise ValueError(f"a column, because function {self.function} needs one")
+        return self
+
+
+class Feature(Value):
+    """One feature. It has an aggregate, or the view's `sql` yields a column of its name."""
+
+    name: ColumnName
+    type: FeatureType
+    default: Annotated[Any, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})] = None
+    description: Annotated[str, Field(max_length=1024)] = ""
+    aggregate: Aggregate | None = None
+
+
+class OfflineStore(Value):
+    """Where materialized values are kept as Parquet."""
+
+    uri: Uri
+
+
+class SecretKeyRef(Value):
+    """One key of a Secret in the view's namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class UrlFrom(Value):
+    """An address kept in a Secret."""
+
+    secret_key_ref: SecretKeyRef
+
+
+class Redis(Value):
+    """The online store's address, in the clear or from a Secret."""
+
+    rules: ClassVar = [rule("has(self.url) != has(self.urlFrom)", "exactly one of url and urlFrom must be set")]
+
+    url: Annotated[str | None, Field(pattern="^rediss?://.+", max_length=1024)] = None
+    url_from: UrlFrom | None = None
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Redis:
+        if (self.url is None) == (self.url_from is None):
+            raise ValueError("exactly one of url and urlFrom")
+        return self
+
+
+class Online(Value):
+    """The online store."""
+
+    redis: Redis
+
+
+class Materialization(Value):
+    """When and with what the view is computed."""
+
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    schedule: Annotated[str, Field(min_length=9, max_length=128, description="Cron, five fields.")]
+    time_zone: Annotated[str, Field(max_length=64)] = "Etc/UTC"
+    allowed_lateness: Annotated[Duration | None, Field(description="How late an event may become known.")] = None
+    max_window: Annotated[Duration | None, Field(description="Bounds one run's interval.")] = None
+    suspend: bool = False
+
+
+class Freshness(Value):
+    """The greatest age of the newest event at which the view still counts as fresh."""
+
+    target: Duration
+
+
+class FeatureViewSpec(Value):
+    """What the features are, where they come from and where their values go."""
+
+    rules: ClassVar = [
+        rule(
+            "has(self.sql) ? self.features.all(f, !has(f.aggregate)) : self.features.all(f, has(f.aggregate))",
+            "each feature has an aggregate, or none has one and sql gives the rows",
+        ),
+        rule("!has(self.sql) || has(self.ttl)", "ttl is required with sql: it bounds how long a row holds"),
+    ]
+
+    description: Annotated[str, Field(max_length=4096)] = ""
+    owner: Annotated[str, Field(max_length=253)] = ""
+    tags: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=32)] = []
+    entity: Entity
+    source: Source
+    features: Annotated[list[Feature], Field(min_length=1, max_length=256)]
+    sql: Annotated[str | None, Field(max_length=16384, description="A SELECT over the table `source`.")] = None
+    ttl: Annotated[Duration | None, Field(description="How long an online value (or a sql row) holds, inclusive.")] = (
+        None
+    )
+    offline: OfflineStore
+    online: Online
+    materialization: Materialization
+    freshness: Freshness | None = None
+    evolution: Annotated[
+        Literal["Additive", "Any"], Field(description="Additive holds breaking schema changes back; Any lets all pass.")
+    ] = "Additive"
+
+    @model_validator(mode="after")
+    def _aggregates_or_sql(self) -> FeatureViewSpec:
+        wanted = self.sql is None
+        wrong = next((f.name for f in self.features if (f.aggregate is not None) != wanted), None)
+        if wrong:
+            raise ValueError(f"each feature to have an aggregate, or none and sql (see feature {wrong})")
+        return self
+
+
+class Interval(Value):
+    """A half-open interval of event time."""
+
+    from_: Annotated[Time, Field(alias="from")]
+    to: Time
+
+
+class FeatureViewStatus(Value):
+    """What the operator saw."""
+
+    model_config = {"extra": "ignore"}
+
+    observed_generation: int | None = None
+    phase: Annotated[str | None, Field(description="Pending, Materializing, Ready or Failed.")] = None
+    message: Annotated[str | None, Field(description="What goes on, in one sentence.")] = None
+    watermark: Annotated[Time | None, Field(description="Both stores hold everything up to this time.")] = None
+    newest_event_time: Annotated[Time | None, Field(description="Time of the newest event seen.")] = None
+    rows: Annotated[int | None, Field(description="Entities written by the last run.")] = None
+    last_interval: Interval | None = None
+    schema_hash: str | None = None
+    transform_hash: str | None = None
+    conditions: list[Condition] = []
+
+
+class FeatureView(Resource):
+    """Features of one entity, defined once for both stores."""
+
+    kind: Literal["FeatureView"] = "FeatureView"
+    spec: FeatureViewSpec
+    status: Annotated[FeatureViewStatus, Field(default_factory=FeatureViewStatus)]
+
+    @property
+    def schema_hash(self) -> str:
+        """Covers names, types and order of keys and features: what a reader of the values depends on."""
+        return content_hash(
+            {
+                "keys": [[key.name, key.type] for key in self.spec.entity.join_keys],
+                "features": [[feature.name, feature.type] for feature in self.spec.features],
+            }
+        )
+
+    @property
+    def transform_hash(self) -> str:
+        """Covers the computation: source, aggregates, sql, defaults and ttl."""
+        parts = self.spec.to_dict()
+        return content_hash({key: parts.get(key) for key in ("entity", "source", "features", "sql", "ttl")})
+
+
+def load(path: str) -> FeatureView:
+    """Read a FeatureView from a YAML file; raises TidegateError."""
+    return FeatureView.load(path)

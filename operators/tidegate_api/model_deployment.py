@@ -1,0 +1,448 @@
+"""ModelDeployment: a model behind a judged, reversible rollout.
+
+Words are those of Argo Rollouts, Gateway API and KServe wherever they have one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tidegate_api.durations import Duration
+from tidegate_api.model_package import DIGEST_PATTERN
+from tidegate_api.resource import Condition, Resource, Time, Value, rule
+
+__all__ = [
+    "AbTest",
+    "Analysis",
+    "Batching",
+    "BlueGreen",
+    "Canary",
+    "CanaryStatus",
+    "Evidence",
+    "HistoryEntry",
+    "Metric",
+    "ModelDeployment",
+    "ModelDeploymentSpec",
+    "ModelDeploymentStatus",
+    "ModelSource",
+    "Pause",
+    "RegistrySource",
+    "RevisionStatus",
+    "Routing",
+    "Runtime",
+    "Scaling",
+    "ScalingTarget",
+    "Shadow",
+    "Step",
+    "Strategy",
+    "Tally",
+    "Verdict",
+]
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Selector = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class RegistrySource(Value):
+    """A model in MLflow's registry, followed by alias."""
+
+    name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    alias: Annotated[MetricName, Field(description="Polled; where it points is rolled out.")]
+    promoted_alias: Annotated[
+        MetricName | None, Field(description="Moved by the operator, and only by it, after promotion.")
+    ] = None
+
+
+class PackageSource(Value):
+    """A model package pinned by digest."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
+    name: Annotated[
+        str | None, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="The model's name.")
+    ] = None
+
+
+class ModelSource(Value):
+    """Where the model comes from: the registry, or a pinned package."""
+
+    rules: ClassVar = [
+        rule("has(self.registry) != has(self.package)", "exactly one of registry and package must be set")
+    ]
+
+    registry: RegistrySource | None = None
+    package: PackageSource | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSource:
+        if (self.registry is None) == (self.package is None):
+            raise ValueError("exactly one of registry and package")
+        return self
+
+
+class Batching(Value):
+    """Triton's dynamic batching."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=65536)]
+    max_queue_delay: Duration | None = None
+
+
+class ResourceRequirements(Value):
+    """Requests and limits of the server's container."""
+
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
+
+
+class Runtime(Value):
+    """The server that a revision runs in. It is part of the revision: a change of it is rolled out too."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)]
+    backend: Literal["onnxruntime", "tensorrt"]
+    image: Annotated[
+        str | None, Field(max_length=1024, description="Default: the operator's image for CPU or GPU.")
+    ] = None
+    instances: Annotated[int | None, Field(ge=1, le=64)] = None
+    batching: Batching | None = None
+    response_cache: Annotated[Quantity | None, Field(description="Size of Triton's response cache.")] = None
+    resources: ResourceRequirements | None = None
+
+
+class ScalingTarget(Value):
+    """One thing that the HPA holds near a value."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.queueTime), has(self.cpuUtilization), has(self.requestsPerSecond)].filter(x, x).size() == 1",
+            "exactly one of queueTime, cpuUtilization and requestsPerSecond must be set",
+        )
+    ]
+
+    queue_time: Annotated[Duration | None, Field(description="Mean time a request waits in Triton's queue.")] = None
+    cpu_utilization: Annotated[int | None, Field(ge=1, le=100, description="Percent of the CPU requested.")] = None
+    requests_per_second: Annotated[int | None, Field(ge=1, description="Inferences a second and pod.")] = None
+
+
+class Scaling(Value):
+    """Bounds and targets of the HPA of a revision."""
+
+    rules: ClassVar = [rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")]
+
+    min_replicas: Annotated[int, Field(ge=1, le=1000)]
+    max_replicas: Annotated[int, Field(ge=1, le=1000)]
+    targets: Annotated[list[ScalingTarget], Field(min_length=1, max_length=4)]
+
+
+class GatewayRef(Value):
+    """The Gateway that the routes attach to."""
+
+    name: Name
+    namespace: Name | None = None
+
+
+class Routing(Value):
+    """How clients reach the model."""
+
+    rules: ClassVar = [
+        rule(
+            "!('GRPC' in self.protocols) || (has(self.grpcHostnames) && size(self.grpcHostnames) > 0)",
+            "protocol GRPC needs grpcHostnames: an HTTPRoute and a GRPCRoute cannot share a hostname on a listener",
+        ),
+        rule(
+            "!('GRPC' in self.protocols && 'HTTP' in self.protocols) || (has(self.hostnames) && size(self.hostnames) > 0)",
+            "protocols HTTP and GRPC together need hostnames: a route without hostnames meets every host",
+        ),
+        rule(
+            "!has(self.hostnames) || !has(self.grpcHostnames) || !self.hostnames.exists(h, h in self.grpcHostnames)",
+            "hostnames and grpcHostnames must not share a name",
+        ),
+    ]
+
+    gateway_ref: GatewayRef
+    protocols: Annotated[
+        list[Literal["HTTP", "GRPC"]],
+        Field(min_length=1, max_length=2, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ["HTTP"]
+    hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+
+
+class Pause(Value):
+    """A wait: of a stated time, or until a person promotes."""
+
+    duration: Duration | None = None
+
+
+class Step(Value):
+    """Give the canary a weight, or pause."""
+
+    rules: ClassVar = [rule("has(self.setWeight) != has(self.pause)", "a step has exactly one of setWeight and pause")]
+
+    set_weight: Annotated[Percent | None, Field(description="Percent of the traffic.")] = None
+    pause: Pause | None = None
+
+
+class Canary(Value):
+    """Traffic moves to the new revision step by step."""
+
+    rules: ClassVar = [
+        rule(
+            "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()",
+            "the weights of canary steps must not fall from one setWeight to the next",
+        ),
+        rule("self.steps.exists(s, has(s.setWeight) && s.setWeight > 0)", "canary steps need a setWeight above 0"),
+    ]
+
+    steps: Annotated[list[Step], Field(min_length=1, max_length=64)] = [
+        Step(set_weight=1),
+        Step(set_weight=5),
+        Step(set_weight=20),
+        Step(set_weight=100),
+    ]
+
+
+class BlueGreen(Value):
+    """Preview, then switch at once."""
+
+    preview_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    preview_grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    scale_down_delay: Duration | None = None
+
+
+class AbTest(Value):
+    """Sticky shares by a bucket header."""
+
+    header: Name
+    percent: Percent
+    min_duration: Duration | None = None
+    max_duration: Duration | None = None
+
+
+class Shadow(Value):
+    """A copy of the traffic, answers thrown away."""
+
+    percent: Percent
+    duration: Duration | None = None
+
+
+class Strategy(Value):
+    """How a new revision takes over."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.shadow)].filter(x, x).size() == 1",
+            "exactly one strategy of canary, blueGreen, abTest and shadow must be set",
+        ),
+        rule("has(self.canary)", "this release of Tidegate rolls out by strategy canary only: set canary"),
+    ]
+
+    canary: Canary | None = None
+    blue_green: BlueGreen | None = None
+    ab_test: AbTest | None = None
+    shadow: Shadow | None = None
+
+
+class ErrorRate(Value):
+    """Built in: the share of requests that fail, by the gateway's own count."""
+
+
+class SlowRequests(Value):
+    """Built in: the share of requests slower than an edge of the gateway's histogram."""
+
+    above: Duration
+
+
+class Ratio(Value):
+    """The share of trials with an event. Both are bare counter selectors; `$track` stands for the side's labels."""
+
+    events: Selector
+    trials: Selector
+
+
+class Threshold(Value):
+    """A PromQL scalar of the canary with bounds; it fails after failureLimit failed readings."""
+
+    rules: ClassVar = [rule("has(self.min) || has(self.max)", "a threshold needs min or max")]
+
+    query: Selector
+    min: float | None = None
+    max: float | None = None
+    failure_limit: Annotated[int, Field(ge=0, le=1000, description="Failed readings that are tolerated.")] = 0
+
+
+class Metric(Value):
+    """Something the canary is judged by. A margin is absolute, in the metric's unit, and tolerated."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.threshold)].filter(x, x).size() == 1",
+            "a metric has exactly one of errorRate, slowRequests, ratio and threshold",
+        ),
+        rule("!has(self.ratio) || has(self.higherIsBetter)", "a ratio must state higherIsBetter"),
+        rule("has(self.threshold) || has(self.margin)", "a metric that compares canary with stable needs a margin"),
+        rule("!has(self.threshold) || self.role == 'guard'", "a threshold can only be a guard"),
+    ]
+
+    name: MetricName
+    role: Literal["guard", "objective"]
+    margin: Annotated[float | None, Field(ge=0, le=1)] = None
+    higher_is_better: bool | None = None
+    error_rate: ErrorRate | None = None
+    slow_requests: SlowRequests | None = None
+    ratio: Ratio | None = None
+    threshold: Threshold | None = None
+
+
+class Analysis(Value):
+    """What a rollout is judged by."""
+
+    interval: Duration = Field(default="15s", validate_default=True)
+    error_level: Annotated[
+        float, Field(gt=0, lt=1, description="Bounds the chance of any false guard rollback over the whole rollout.")
+    ] = 0.05
+    min_samples: Annotated[int, Field(ge=1, description="Per side, metric and step.")] = 500
+    metrics: Annotated[
+        list[Metric],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = []
+
+
+class ModelDeploymentSpec(Value):
+    """Which model, on what, behind which route, and how it is judged."""
+
+    model: ModelSource
+    runtime: Runtime
+    scaling: Scaling
+    routing: Routing
+    strategy: Strategy
+    analysis: Analysis = Analysis()
+    progress_deadline: Duration = Field(default="30m", validate_default=True)
+    paused: bool = False
+    revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
+
+
+class RevisionStatus(Value):
+    """A model package on a runtime. `hash` names its Deployment, Service and HPA."""
+
+    hash: str
+    digest: str
+    uri: str
+    version: Annotated[str | None, Field(description="The registry's version number.")] = None
+
+
+class Tally(Value):
+    """Counts of one side."""
+
+    events: float = 0.0
+    trials: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Events per trial; none without trials."""
+        return self.events / self.trials if self.trials else None
+
+
+class Evidence(Value):
+    """What one metric has shown so far in this rollout: running totals, never more than one interval behind."""
+
+    metric: str
+    stable: Tally = Tally()
+    canary: Tally = Tally()
+    step_samples: Annotated[Tally, Field(description="Trials of stable (events) and canary (trials) in this step.")] = (
+        Tally()
+    )
+    log_harm: Annotated[float, Field(description="Log of the e-process against `harm within the margin`.")] = 0.0
+    max_log_harm: Annotated[float, Field(description="Its running maximum, which Ville's inequality bounds.")] = 0.0
+    log_good: Annotated[
+        float, Field(description="Log of the e-process against `not on the good side of the margin`.")
+    ] = 0.0
+    max_log_good: float = 0.0
+    value: Annotated[float | None, Field(description="Last reading of a threshold metric.")] = None
+    failures: Annotated[int, Field(description="Failed readings of a threshold metric.")] = 0
+    message: Annotated[str, Field(description="What this metric shows, in one sentence.")] = ""
+
+
+class CanaryStatus(Value):
+    """The rollout under way."""
+
+    revision: RevisionStatus
+    step: Annotated[int, Field(description="Index of the step, a setWeight with its pauses.")] = 0
+    started_at: Time
+    step_started_at: Annotated[Time, Field(description="The progress deadline counts from here; shifted by pauses.")]
+    weight_since: Annotated[Time | None, Field(description="Since when the routes give this step's weight.")] = None
+    paused_at: Time | None = None
+    judged_until: Annotated[Time | None, Field(description="End of the last interval that was judged.")] = None
+    evidence: list[Evidence] = []
+
+
+class Verdict(Value):
+    """How the last rollout ended, and why."""
+
+    revision: RevisionStatus
+    outcome: Literal["promoted", "rolledBack", "superseded", "aborted", "timedOut"]
+    reason: str
+    message: str
+    at: Time
+    recorded: Annotated[bool, Field(description="Whether the registry knows.")] = False
+    evidence: list[Evidence] = []
+
+
+class HistoryEntry(Value):
+    """One rollout that ended."""
+
+    revision: RevisionStatus
+    outcome: str
+    reason: str
+    message: str
+    started_at: Time
+    ended_at: Time
+
+
+class ModelDeploymentStatus(Value):
+    """What the operator saw and decided. Everything else is derived from it and from the cluster."""
+
+    model_config = {"extra": "ignore"}
+
+    observed_generation: int | None = None
+    phase: Annotated[
+        str | None, Field(description="Pending, Progressing, Paused, Healthy, RolledBack or Degraded.")
+    ] = None
+    message: Annotated[str | None, Field(description="What goes on, in one sentence.")] = None
+    stable: RevisionStatus | None = None
+    canary: CanaryStatus | None = None
+    weight: Annotated[int, Field(description="Percent of the traffic that the canary has.")] = 0
+    rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
+    verdict: Verdict | None = None
+    history: list[HistoryEntry] = []
+    conditions: list[Condition] = []
+
+
+class ModelDeployment(Resource):
+    """A model behind a judged, reversible rollout."""
+
+    rules: ClassVar = [
+        rule(
+            "self.metadata.name.size() <= 54",
+            "metadata.name must have at most 54 characters: a revision's hash is added to it",
+        )
+    ]
+
+    kind: Literal["ModelDeployment"] = "ModelDeployment"
+    spec: ModelDeploymentSpec
+    status: Annotated[ModelDeploymentStatus, Field(default_factory=ModelDeploymentStatus)]
+
+    @property
+    def model_name(self) -> str:
+        """The name that Triton serves the model under, the same for each revision."""
+        if self.spec.model.registry:
+            return self.spec.model.registry.name
+        package = self.spec.model.package
+        return (package.name if package else None) or self.metadata.name

@@ -1,0 +1,57 @@
+"""model.json: what a model package says of itself. Spec: docs/model-package.md."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tidegate_api.resource import Value
+
+__all__ = ["DIGEST_PATTERN", "InputTensor", "ModelManifest", "OutputTensor", "SignatureFeature", "package_digest"]
+
+DIGEST_PATTERN = "^sha256:[0-9a-f]{64}$"
+
+
+class SignatureFeature(Value):
+    """One column of an input tensor, and the view it comes from (none: it comes with the request)."""
+
+    name: str
+    view: str | None = None
+    schema_hash: str | None = None
+
+
+class InputTensor(Value):
+    """An input of the model; `features` name its last axis in order. `-1` is the batch axis."""
+
+    name: str
+    datatype: Literal["FP32", "INT64"]
+    shape: list[int]
+    features: list[SignatureFeature]
+
+
+class OutputTensor(Value):
+    """An output of the model."""
+
+    name: str
+    datatype: Literal["FP32"]
+    shape: list[int]
+
+
+class ModelManifest(Value):
+    """model.json. It never holds the registry's version number, which comes later."""
+
+    name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    version: Annotated[str, Field(description="The trainer's own name of this model, e.g. the run's id.")]
+    inputs: list[InputTensor]
+    outputs: list[OutputTensor]
+    metrics: dict[str, float]
+    data_digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
+    code_version: str
+    run: str
+
+
+def package_digest(sha256sums: bytes) -> str:
+    """The package's address: `sha256:` and the SHA-256 of the bytes of its SHA256SUMS file."""
+    return "sha256:" + hashlib.sha256(sha256sums).hexdigest()
