@@ -27,8 +27,10 @@ __all__ = [
     "ModelDeploymentSpec",
     "ModelDeploymentStatus",
     "ModelSource",
+    "Outcome",
     "Pause",
     "RegistrySource",
+    "ResolvedModel",
     "RevisionStatus",
     "Routing",
     "Runtime",
@@ -36,6 +38,7 @@ __all__ = [
     "ScalingTarget",
     "Shadow",
     "Step",
+    "StepSamples",
     "Strategy",
     "Tally",
     "Verdict",
@@ -155,7 +158,7 @@ class Routing(Value):
             "protocol GRPC needs grpcHostnames: an HTTPRoute and a GRPCRoute cannot share a hostname on a listener",
         ),
         rule(
-            "!('GRPC' in self.protocols && 'HTTP' in self.protocols) || (has(self.hostnames) && size(self.hostnames) > 0)",
+            "!['GRPC', 'HTTP'].all(p, p in self.protocols) || (has(self.hostnames) && size(self.hostnames) > 0)",
             "protocols HTTP and GRPC together need hostnames: a route without hostnames meets every host",
         ),
         rule(
@@ -281,7 +284,8 @@ class Metric(Value):
 
     rules: ClassVar = [
         rule(
-            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.threshold)].filter(x, x).size() == 1",
+            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.threshold)]"
+            ".filter(x, x).size() == 1",
             "a metric has exactly one of errorRate, slowRequests, ratio and threshold",
         ),
         rule("!has(self.ratio) || has(self.higherIsBetter)", "a ratio must state higherIsBetter"),
@@ -329,13 +333,23 @@ class ModelDeploymentSpec(Value):
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
 
 
-class RevisionStatus(Value):
-    """A model package on a runtime. `hash` names its Deployment, Service and HPA."""
+class ResolvedModel(Value):
+    """What the source named when it was last read. A version is resolved to a digest once."""
 
-    hash: str
     digest: str
     uri: str
     version: Annotated[str | None, Field(description="The registry's version number.")] = None
+
+
+class RevisionStatus(ResolvedModel):
+    """A model package on a runtime. `hash` names its Deployment, Service and HPA."""
+
+    hash: str
+
+    @property
+    def title(self) -> str:
+        """How sentences name it: by the registry's version where there is one."""
+        return f"version {self.version} (revision {self.hash})" if self.version else f"revision {self.hash}"
 
 
 class Tally(Value):
@@ -349,6 +363,17 @@ class Tally(Value):
         """Events per trial; none without trials."""
         return self.events / self.trials if self.trials else None
 
+    def plus(self, other: Tally) -> Tally:
+        """Both counts together."""
+        return Tally(events=self.events + other.events, trials=self.trials + other.trials)
+
+
+class StepSamples(Value):
+    """Trials that each side has had at the present weight."""
+
+    stable: float = 0.0
+    canary: float = 0.0
+
 
 class Evidence(Value):
     """What one metric has shown so far in this rollout: running totals, never more than one interval behind."""
@@ -356,15 +381,11 @@ class Evidence(Value):
     metric: str
     stable: Tally = Tally()
     canary: Tally = Tally()
-    step_samples: Annotated[Tally, Field(description="Trials of stable (events) and canary (trials) in this step.")] = (
-        Tally()
-    )
-    log_harm: Annotated[float, Field(description="Log of the e-process against `harm within the margin`.")] = 0.0
+    step_samples: StepSamples = StepSamples()
+    log_harm: Annotated[float, Field(description="Log of the e-process against `harm is within the margin`.")] = 0.0
     max_log_harm: Annotated[float, Field(description="Its running maximum, which Ville's inequality bounds.")] = 0.0
-    log_good: Annotated[
-        float, Field(description="Log of the e-process against `not on the good side of the margin`.")
-    ] = 0.0
-    max_log_good: float = 0.0
+    log_good: Annotated[float, Field(description="Log of the e-process against `harm is the margin or more`.")] = 0.0
+    max_log_good: Annotated[float, Field(description="Its running maximum.")] = 0.0
     value: Annotated[float | None, Field(description="Last reading of a threshold metric.")] = None
     failures: Annotated[int, Field(description="Failed readings of a threshold metric.")] = 0
     message: Annotated[str, Field(description="What this metric shows, in one sentence.")] = ""
@@ -374,24 +395,26 @@ class CanaryStatus(Value):
     """The rollout under way."""
 
     revision: RevisionStatus
-    step: Annotated[int, Field(description="Index of the step, a setWeight with its pauses.")] = 0
+    step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
     started_at: Time
-    step_started_at: Annotated[Time, Field(description="The progress deadline counts from here; shifted by pauses.")]
+    step_started_at: Annotated[Time, Field(description="The deadline counts from here; paused time shifts it.")]
     weight_since: Annotated[Time | None, Field(description="Since when the routes give this step's weight.")] = None
     paused_at: Time | None = None
     judged_until: Annotated[Time | None, Field(description="End of the last interval that was judged.")] = None
     evidence: list[Evidence] = []
 
 
+Outcome = Literal["promoted", "rolledBack", "superseded", "aborted", "timedOut"]
+
+
 class Verdict(Value):
     """How the last rollout ended, and why."""
 
     revision: RevisionStatus
-    outcome: Literal["promoted", "rolledBack", "superseded", "aborted", "timedOut"]
+    outcome: Outcome
     reason: str
     message: str
     at: Time
-    recorded: Annotated[bool, Field(description="Whether the registry knows.")] = False
     evidence: list[Evidence] = []
 
 
@@ -399,11 +422,12 @@ class HistoryEntry(Value):
     """One rollout that ended."""
 
     revision: RevisionStatus
-    outcome: str
+    outcome: Outcome
     reason: str
     message: str
     started_at: Time
     ended_at: Time
+    recorded: Annotated[bool, Field(description="Whether the registry has been told.")] = False
 
 
 class ModelDeploymentStatus(Value):
@@ -416,6 +440,7 @@ class ModelDeploymentStatus(Value):
         str | None, Field(description="Pending, Progressing, Paused, Healthy, RolledBack or Degraded.")
     ] = None
     message: Annotated[str | None, Field(description="What goes on, in one sentence.")] = None
+    source: ResolvedModel | None = None
     stable: RevisionStatus | None = None
     canary: CanaryStatus | None = None
     weight: Annotated[int, Field(description="Percent of the traffic that the canary has.")] = 0
