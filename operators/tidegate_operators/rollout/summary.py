@@ -1,0 +1,97 @@
+"""Derived last, never set along the way: the phase and the conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
+from tidegate_api.resource import Condition
+from tidegate_operators.rollout.observed import Failure, Observed, Server
+
+__all__ = ["summarize", "with_transition_times"]
+
+_NO_SERVER = Server(replicas=0, ready=0)
+
+
+def summarize(
+    deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, now: datetime
+) -> ModelDeploymentStatus:
+    """The status with its phase and conditions; a condition that says the same keeps its transition time."""
+    generation = deployment.metadata.generation
+    found = [
+        _condition("ModelResolved", observed.model is not None and observed.model_failure is None, observed.model_failure,
+                   "Resolved", "The source names a package.", now),
+        _routes(observed, now),
+        _metrics(observed, status, now),
+        _progressing(status, now),
+        _ready(observed, status, now),
+    ]  # fmt: skip
+    conditions = with_transition_times(deployment.status.conditions, found, generation)
+    update = {
+        "phase": _phase(deployment, observed, status),
+        "conditions": conditions,
+        "observed_generation": generation,
+    }
+    return status.model_copy(update=update)
+
+
+def with_transition_times(old: Iterable[Condition], new: Iterable[Condition], generation: int) -> list[Condition]:
+    """New conditions, each with the time at which its status last changed."""
+    known: Mapping[str, Condition] = {item.type: item for item in old}
+    return [_timed(known.get(item.type), item, generation) for item in new]
+
+
+def _timed(old: Condition | None, new: Condition, generation: int) -> Condition:
+    since = old.last_transition_time if old is not None and old.status == new.status else new.last_transition_time
+    return new.model_copy(update={"last_transition_time": since, "observed_generation": generation})
+
+
+def _condition(kind: str, holds: bool, failure: Failure | None, reason: str, message: str, now: datetime) -> Condition:
+    if holds:
+        return Condition(type=kind, status="True", reason=reason, message=message, last_transition_time=now)
+    why = failure or Failure("Waiting", "")
+    return Condition(type=kind, status="False", reason=why.reason, message=why.message, last_transition_time=now)
+
+
+def _routes(observed: Observed, now: datetime) -> Condition:
+    routes = observed.routes
+    waiting = Failure("Waiting", "The routes are made once pods are ready, and wait for the gateway to accept them.")
+    accepted = routes.accepted and routes.failure is None
+    return _condition(
+        "RoutesAccepted", accepted, routes.failure or waiting, "Accepted", "The gateway took the routes.", now
+    )
+
+
+def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
+    message = "Evidence is read." if status.canary else "No rollout to judge."
+    return _condition(
+        "MetricsAvailable", observed.metrics_failure is None, observed.metrics_failure, "Read", message, now
+    )
+
+
+def _progressing(status: ModelDeploymentStatus, now: datetime) -> Condition:
+    idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
+    underway = status.canary is not None
+    return _condition("Progressing", underway, idle, "RolloutUnderWay", status.message or "", now)
+
+
+def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
+    if status.stable is None:
+        return _condition(
+            "Ready", False, Failure("NoStableRevision", status.message or "Nothing serves yet."), "", "", now
+        )
+    server = observed.servers.get(status.stable.hash, _NO_SERVER)
+    message = f"{server.ready} pods of {status.stable.title} are ready."
+    return _condition("Ready", server.ready > 0, Failure("StableNotReady", message), "Serving", message, now)
+
+
+def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> str:
+    if status.stable is not None and observed.servers.get(status.stable.hash, _NO_SERVER).ready == 0:
+        return "Degraded"
+    if status.canary is not None:
+        paused = status.canary.paused_at is not None
+        return "Paused" if paused else ("Progressing" if status.stable else "Pending")
+    if status.rejected is not None:
+        return "RolledBack"
+    return "Healthy" if status.stable is not None else "Pending"
