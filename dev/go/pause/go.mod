@@ -1,0 +1,3 @@
+module tidegate.dev/dev/pause
+
+go 1.25.0

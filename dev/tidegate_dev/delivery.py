@@ -1,0 +1,42 @@
+"""From buildah's storage into the containerd of the cluster of our own."""
+
+import tempfile
+from pathlib import Path
+
+from tidegate_dev import bases, buildah, ctr
+from tidegate_dev.image import Build
+from tidegate_dev.images import pretty
+from tidegate_dev.progress import Progress
+
+
+class BuildahToContainerd:
+    """Builds by buildah and imports into containerd."""
+
+    def present(self) -> set[str]:
+        """Return the full names that containerd has."""
+        return ctr.images()
+
+    def build(self, job: Build, progress: Progress) -> None:
+        """Build the image unless it stands in buildah's storage."""
+        if buildah.has(job.reference):
+            return
+        for base in (bases.DEBIAN, bases.PYTHON):
+            if base.name in job.dockerfile.read_text():
+                bases.ensure(base, progress)
+        with progress.part(f"build image {pretty(job.reference)}"):
+            buildah.build(job)
+
+    def deliver(self, reference: str, progress: Progress) -> None:
+        """Import the image into containerd."""
+        with progress.part(f"import image {pretty(reference)}"), tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            buildah.save(reference, archive)
+            ctr.load(archive)
+
+    def alias(self, existing: str, new: str) -> None:
+        """Give the image in containerd a second name."""
+        ctr.tag(existing, new)
+
+    def load(self, archive: Path) -> None:
+        """Import the images in an archive."""
+        ctr.load(archive)

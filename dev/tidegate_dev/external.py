@@ -1,0 +1,39 @@
+"""A cluster that KUBECONFIG names: used as it is, never started or stopped by us."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from tidegate_dev import binaries
+from tidegate_dev.errors import DevError, Unsupported
+from tidegate_dev.images import Builder
+from tidegate_dev.kubectl import Kubectl
+from tidegate_dev.progress import Progress
+
+
+class ExternalCluster:
+    """Somebody else's cluster."""
+
+    name = "external"
+
+    def up(self, progress: Progress) -> None:
+        """Check that it answers."""
+        if not self.kubectl().answers():
+            raise DevError(f"no cluster answers at KUBECONFIG={self.kubectl().kubeconfig}: start it, or unset KUBECONFIG")
+
+    def kubectl(self) -> Kubectl:
+        """Return the machine's own kubectl, or the one that we built."""
+        program = shutil.which("kubectl") or str(binaries.KUBERNETES.built / "kubectl")
+        return Kubectl(program, os.environ.get("KUBECONFIG", ""))
+
+    def builder(self) -> Builder:
+        """Raise Unsupported: only the cluster's owner knows which registry its nodes pull from."""
+        raise Unsupported("images for a cluster given by KUBECONFIG go through its registry: use skaffold run")
+
+    def status(self) -> Mapping[str, object]:
+        """Return nothing beyond what its API server tells."""
+        return {}
+
+    def down(self, progress: Progress) -> None:
+        """Leave it alone."""
+        progress.note("the cluster was given by KUBECONFIG and is left as it is")
