@@ -20,13 +20,12 @@ def summarize(
     """The status with its phase and conditions; a condition that says the same keeps its transition time."""
     generation = deployment.metadata.generation
     found = [
-        _condition("ModelResolved", observed.model is not None and observed.model_failure is None, observed.model_failure,
-                   "Resolved", "The source names a package.", now),
+        _model(observed, now),
         _routes(observed, now),
         _metrics(observed, status, now),
         _progressing(status, now),
         _ready(observed, status, now),
-    ]  # fmt: skip
+    ]
     conditions = with_transition_times(deployment.status.conditions, found, generation)
     update = {
         "phase": _phase(deployment, observed, status),
@@ -52,6 +51,12 @@ def _condition(kind: str, holds: bool, failure: Failure | None, reason: str, mes
         return Condition(type=kind, status="True", reason=reason, message=message, last_transition_time=now)
     why = failure or Failure("Waiting", "")
     return Condition(type=kind, status="False", reason=why.reason, message=why.message, last_transition_time=now)
+
+
+def _model(observed: Observed, now: datetime) -> Condition:
+    resolved = observed.model is not None and observed.model_failure is None
+    message = "The source names a package."
+    return _condition("ModelResolved", resolved, observed.model_failure, "Resolved", message, now)
 
 
 def _routes(observed: Observed, now: datetime) -> Condition:

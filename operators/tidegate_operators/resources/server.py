@@ -1,0 +1,239 @@
+"""Deployment, Service and HPA of one revision: Triton with a verified package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidegate_api.model_deployment import ModelDeployment, RevisionStatus, ScalingTarget
+from tidegate_operators.resources.metadata import (
+    DEPLOYMENT_LABEL,
+    REVISION_LABEL,
+    claims,
+    metadata,
+    restricted_container,
+    restricted_pod,
+)
+from tidegate_operators.resources.platform import Platform
+
+__all__ = ["FETCH_CONTAINER", "GRPC_PORT", "HTTP_PORT", "server_name", "server_objects"]
+
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+FETCH_CONTAINER = "fetch-package"
+_DRAIN_SECONDS = 10
+_GRACE_SECONDS = 45
+_GOLDEN_TRIES = 60
+
+
+def server_name(deployment: ModelDeployment, revision: RevisionStatus) -> str:
+    """The name that Deployment, Service and HPA of a revision share."""
+    return f"{deployment.metadata.name}-{revision.hash}"
+
+
+def server_objects(
+    deployment: ModelDeployment, revision: RevisionStatus, min_replicas: int, platform: Platform
+) -> list[dict[str, Any]]:
+    """Everything one revision runs on. The Deployment states no replicas: they are the HPA's."""
+    return [
+        _service(deployment, revision),
+        _deployment(deployment, revision, platform),
+        _autoscaler(deployment, revision, min_replicas),
+    ]
+
+
+def _labels(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "triton",
+        DEPLOYMENT_LABEL: deployment.metadata.name,
+        REVISION_LABEL: revision.hash,
+    }
+
+
+def _selector(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, str]:
+    return {DEPLOYMENT_LABEL: deployment.metadata.name, REVISION_LABEL: revision.hash}
+
+
+def _service(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, Any]:
+    ports = [
+        {"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"},
+        {
+            "name": "grpc",
+            "port": GRPC_PORT,
+            "targetPort": "grpc",
+            "protocol": "TCP",
+            "appProtocol": "kubernetes.io/h2c",
+        },
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(deployment, server_name(deployment, revision), _labels(deployment, revision)),
+        "spec": {"selector": _selector(deployment, revision), "ports": ports},
+    }
+
+
+def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
+    template = {
+        "metadata": {
+            "labels": _labels(deployment, revision) | {"app.kubernetes.io/instance": deployment.metadata.name},
+            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)},
+        },
+        "spec": _pod(deployment, revision, platform),
+    }
+    spec = {
+        "selector": {"matchLabels": _selector(deployment, revision)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": template,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(deployment, server_name(deployment, revision), _labels(deployment, revision)),
+        "spec": spec,
+    }
+
+
+def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
+    volumes, mounts = claims(revision.uri)
+    scratch = [
+        {"name": "models", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
+    ]
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": _selector(deployment, revision)},
+    }
+    return restricted_pod() | {
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "topologySpreadConstraints": [spread],
+        "initContainers": [_fetch(revision, platform, mounts)],
+        "containers": [_triton(deployment, platform)],
+        "volumes": [*scratch, *volumes],
+    }
+
+
+def _fetch(revision: RevisionStatus, platform: Platform, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
+    command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", "/models"]
+    return {
+        "name": FETCH_CONTAINER,
+        "image": platform.components_image,
+        "imagePullPolicy": platform.image_pull_policy,
+        "command": command,
+        "env": [{"name": "MLFLOW_TRACKING_URI", "value": platform.mlflow_uri}, {"name": "HOME", "value": "/tmp"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": restricted_container(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "models", "mountPath": "/models"},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *[mount | {"readOnly": True} for mount in mounts],
+        ],
+    }
+
+
+def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
+    runtime = deployment.spec.runtime
+    default_image = platform.triton_gpu_image if runtime.gpus else platform.triton_image
+    ready = f"/v2/models/{deployment.model_name}/versions/1/ready"
+    golden = [
+        "python3",
+        "/models/golden_probe.py",
+        "--package",
+        "/models/package",
+        "--url",
+        f"http://127.0.0.1:{HTTP_PORT}",
+    ]
+    return {
+        "name": "triton",
+        "image": runtime.image or default_image,
+        "imagePullPolicy": platform.image_pull_policy,
+        "args": _triton_arguments(deployment),
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        "startupProbe": {"exec": {"command": golden}, "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES},
+        "readinessProbe": {"httpGet": {"path": ready, "port": "http"}, "periodSeconds": 2, "failureThreshold": 3},
+        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}, "periodSeconds": 10, "failureThreshold": 6},
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+        "resources": _resources(deployment),
+        "securityContext": restricted_container(),
+        "volumeMounts": [
+            {"name": "models", "mountPath": "/models", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }  # fmt: skip
+
+
+def _triton_arguments(deployment: ModelDeployment) -> list[str]:
+    """Explicit loading of one model, as the production advice has it; never poll mode."""
+    cache = deployment.spec.runtime.response_cache
+    return [
+        "--model-repository=/models/package/repository",
+        "--model-control-mode=explicit",
+        f"--load-model={deployment.model_name}",
+        f"--http-port={HTTP_PORT}",
+        f"--grpc-port={GRPC_PORT}",
+        f"--metrics-port={METRICS_PORT}",
+        "--exit-timeout-secs=30",
+        *([f"--cache-config=local,size={_bytes(cache)}"] if cache else []),
+    ]
+
+
+def _bytes(quantity: str) -> int:
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
+    unit = next((name for name in units if quantity.endswith(name)), "")
+    return int(float(quantity.removesuffix(unit)) * units.get(unit, 1))
+
+
+def _resources(deployment: ModelDeployment) -> dict[str, Any]:
+    runtime = deployment.spec.runtime
+    stated = runtime.resources.to_dict() if runtime.resources else {}
+    gpus = {"nvidia.com/gpu": str(runtime.gpus)} if runtime.gpus else {}
+    requests = {"cpu": "100m", "memory": "384Mi"} | stated.get("requests", {}) | gpus
+    return {"requests": requests, "limits": {"memory": "2Gi"} | stated.get("limits", {}) | gpus}
+
+
+def _autoscaler(deployment: ModelDeployment, revision: RevisionStatus, min_replicas: int) -> dict[str, Any]:
+    scaling = deployment.spec.scaling
+    name = server_name(deployment, revision)
+    behavior = {
+        "scaleUp": {
+            "stabilizationWindowSeconds": 0,
+            "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+        },
+        "scaleDown": {"stabilizationWindowSeconds": 300},
+    }
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(deployment, name, _labels(deployment, revision)),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "minReplicas": min_replicas,
+            "maxReplicas": max(scaling.max_replicas, min_replicas),
+            "metrics": [_metric(target) for target in scaling.targets],
+            "behavior": behavior,
+        },
+    }
+
+
+def _metric(target: ScalingTarget) -> dict[str, Any]:
+    if target.cpu_utilization is not None:
+        goal = {"type": "Utilization", "averageUtilization": target.cpu_utilization}
+        return {"type": "Resource", "resource": {"name": "cpu", "target": goal}}
+    if target.queue_time is not None:
+        return _pods_metric("tidegate_queue_time_seconds", f"{int(target.queue_time.total_seconds() * 1e6)}u")
+    return _pods_metric("tidegate_requests_per_second", str(target.requests_per_second))
+
+
+def _pods_metric(name: str, value: str) -> dict[str, Any]:
+    return {
+        "type": "Pods",
+        "pods": {"metric": {"name": name}, "target": {"type": "AverageValue", "averageValue": value}},
+    }
