@@ -35,7 +35,7 @@ def join_samples(folder: Path, into: Path) -> int:
     with duckdb.connect() as db:
         db.register("impressions", impressions)
         db.register("clicks", clicks)
-        _check_unique(db.execute(_REPEATED).fetchone(), folder)
+        _check_unique(db.execute(_REPEATED).fetchall(), folder)
         samples = db.sql(_JOIN).to_arrow_table()
     if samples.num_rows != impressions.num_rows:
         raise _bad(folder, f"{samples.num_rows} samples", f"{impressions.num_rows}, one per impression")
@@ -49,9 +49,8 @@ SELECT request_id, item_id, count(*) FROM impressions GROUP BY ALL HAVING count(
 """
 
 
-def _check_unique(repeated: tuple[str, int, int] | None, folder: Path) -> None:
-    if repeated:
-        request, item, count = repeated
+def _check_unique(repeated: list[tuple[str, int, int]], folder: Path) -> None:
+    for request, item, count in repeated:
         raise _bad(folder, f"item {item} {count} times in request {request}", "each item once per request")
 
 

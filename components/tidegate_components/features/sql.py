@@ -1,14 +1,16 @@
 """FeatureView -> DuckDB SQL. The meaning of every word is "As of time t" in docs/feature-views.md.
 
 All times inside are Int64 UTC microseconds. A query reads the relations `source` (the view's events as they are) and
-`entities` (`row_id`, `as_of` and the join keys); it gives one row per entity row: `row_id` and one column per feature.
+`entities` (`tg_row`, `tg_as_of` and the join keys); it gives one row per entity row: `tg_row` and one column per feature.
 """
 
 from __future__ import annotations
 
-from tidegate_api.feature_view import Feature, FeatureView
+from datetime import timedelta
 
-__all__ = ["SQL_TYPES", "as_of_query", "events_query", "micros", "quoted"]
+from tidegate_api.feature_view import Aggregate, Feature, FeatureView
+
+__all__ = ["SQL_TYPES", "as_of_query", "events_query", "in_micros", "micros", "quoted"]
 
 SQL_TYPES = {
     "Int64": "BIGINT",
@@ -17,8 +19,7 @@ SQL_TYPES = {
     "Bool": "BOOLEAN",
     "Timestamp": "TIMESTAMP",
 }
-_SQL_TYPES_OF_LISTS = {f"List<{name}>": f"{sql}[]" for name, sql in SQL_TYPES.items()}
-SQL_TYPES |= _SQL_TYPES_OF_LISTS
+SQL_TYPES |= {f"List<{name}>": f"{sql}[]" for name, sql in SQL_TYPES.items()}
 
 _NEVER = -(2**63) + 1
 
@@ -34,9 +35,9 @@ def micros(column: str) -> str:
 
 
 def as_of_query(view: FeatureView, as_known: bool = False) -> str:
-    """The query that gives each entity row its features as of `as_of`.
+    """The query that gives each row of `entities` its features as of `tg_as_of`.
 
-    `as_known` also leaves out events that were created after `as_of`; it joins by range, else windows do the work.
+    `as_known` also leaves out events that were created after `tg_as_of`; it joins by range, else windows do the work.
     """
     if view.spec.sql is not None:
         return _newest_row(view, as_known)
@@ -44,19 +45,24 @@ def as_of_query(view: FeatureView, as_known: bool = False) -> str:
 
 
 def events_query(view: FeatureView) -> str:
-    """The view's events: keys, `at`, `known`, `created` and one column `vN` per feature, null where `where` fails.
+    """The view's events: keys, `tg_at`, `tg_known`, `tg_created` and a column `tg_N` per feature, null where `where` fails.
 
-    For a view with `sql`, the rows it yields, each feature under its own name.
+    For a view with `sql`: the rows that it yields.
     """
     spec = view.spec
-    created = f"coalesce({micros(spec.source.created_timestamp)}, {_NEVER})" if spec.source.created_timestamp else "0"
-    known = f"coalesce({micros(spec.source.created_timestamp)}, at)" if spec.source.created_timestamp else "at"
-    keys = [f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in spec.entity.join_keys]
-    columns = [f"{_value(f)} AS v{i}" for i, f in enumerate(spec.features)]
+    at = micros(spec.source.event_timestamp)
+    stamp = micros(spec.source.created_timestamp) if spec.source.created_timestamp else "NULL"
+    columns = [
+        *(f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in spec.entity.join_keys),
+        f"{at} AS tg_at",
+        f"coalesce({stamp}, {_NEVER}) AS tg_created",
+        f"coalesce({stamp}, {at}) AS tg_known",
+        *(f"{_value(feature)} AS tg_{i}" for i, feature in enumerate(spec.features)),
+    ]
     origin = f"({spec.sql})" if spec.sql is not None else "source"
-    there = " AND ".join(f"{quoted(k.name)} IS NOT NULL" for k in spec.entity.join_keys)
-    times = f"{micros(spec.source.event_timestamp)} AS at, {created} AS created, {known} AS known"
-    return f"SELECT {', '.join([*keys, times, *columns])} FROM {origin} AS source WHERE {there} AND at IS NOT NULL"  # noqa: S608
+    needed = [quoted(key.name) for key in spec.entity.join_keys] + [quoted(spec.source.event_timestamp)]
+    there = " AND ".join(f"{column} IS NOT NULL" for column in needed)
+    return f"SELECT {', '.join(columns)} FROM {origin} AS source WHERE {there}"  # noqa: S608
 
 
 def _value(feature: Feature) -> str:
@@ -67,89 +73,92 @@ def _value(feature: Feature) -> str:
     return f"CASE WHEN ({aggregate.where}) THEN {column} END" if aggregate.where else column
 
 
+def _aggregates(view: FeatureView) -> list[tuple[int, Feature, Aggregate]]:
+    return [(i, feature, feature.aggregate) for i, feature in enumerate(view.spec.features) if feature.aggregate]
+
+
+def _keys(view: FeatureView) -> str:
+    return ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
+
+
+def _same_key(view: FeatureView) -> str:
+    return " AND ".join(f"s.{quoted(key.name)} = e.{quoted(key.name)}" for key in view.spec.entity.join_keys)
+
+
 def _windowed(view: FeatureView) -> str:
-    keys = [quoted(key.name) for key in view.spec.entity.join_keys]
-    blanks = ", ".join(f"NULL AS v{i}" for i in range(len(view.spec.features)))
-    windows = sorted({f.aggregate.window for f in view.spec.features if f.aggregate})
+    aggregates = _aggregates(view)
+    windows = sorted({aggregate.window for _, _, aggregate in aggregates})
     named = ", ".join(
-        f"w{i} AS (PARTITION BY {', '.join(keys)} ORDER BY at"
-        f" RANGE BETWEEN {_us(window)} PRECEDING AND 1 PRECEDING)"
-        for i, window in enumerate(windows)
+        f"w{n} AS (PARTITION BY {_keys(view)} ORDER BY tg_at RANGE BETWEEN {in_micros(window)} PRECEDING AND 1 PRECEDING)"
+        for n, window in enumerate(windows)
     )
-    features = ", ".join(
-        f"{_result(f, _aggregate(f, i), f' OVER w{windows.index(f.aggregate.window)}')} AS {quoted(f.name)}"
-        for i, f in enumerate(view.spec.features)
-        if f.aggregate
-    )
+    features = ", ".join(_column(i, f, a, f" OVER w{windows.index(a.window)}") for i, f, a in aggregates)
     return f"""
 WITH events AS ({events_query(view)}),
 timeline AS (
-    SELECT NULL AS row_id, * EXCLUDE (known) FROM events
-    UNION ALL BY NAME SELECT row_id, {", ".join(keys)}, as_of AS at, 0 AS created, {blanks} FROM entities
+    SELECT NULL AS tg_row, * EXCLUDE (tg_known) FROM events
+    UNION ALL BY NAME SELECT tg_row, {_keys(view)}, tg_as_of AS tg_at FROM entities
 ),
-computed AS (SELECT row_id, {features} FROM timeline WINDOW {named})
-SELECT * FROM computed WHERE row_id IS NOT NULL
+computed AS (SELECT tg_row, {features} FROM timeline WINDOW {named})
+SELECT * FROM computed WHERE tg_row IS NOT NULL
 """  # noqa: S608
 
 
 def _joined(view: FeatureView) -> str:
-    keys = [quoted(key.name) for key in view.spec.entity.join_keys]
-    same = " AND ".join(f"s.{key} = e.{key}" for key in keys)
-    longest = max(_us(f.aggregate.window) for f in view.spec.features if f.aggregate)
+    aggregates = _aggregates(view)
+    longest = in_micros(max(aggregate.window for _, _, aggregate in aggregates))
     features = ", ".join(
-        f"{_result(f, _aggregate(f, i), f' FILTER (at >= e.as_of - {_us(f.aggregate.window)})')} AS {quoted(f.name)}"
-        for i, f in enumerate(view.spec.features)
-        if f.aggregate
+        _column(i, f, a, f" FILTER (tg_at >= tg_as_of - {in_micros(a.window)})") for i, f, a in aggregates
     )
     return f"""
 WITH events AS ({events_query(view)})
-SELECT e.row_id, {features}
+SELECT e.tg_row, {features}
 FROM entities e LEFT JOIN events s
-    ON {same} AND s.at < e.as_of AND s.at >= e.as_of - {longest} AND s.known <= e.as_of
-GROUP BY e.row_id
+    ON {_same_key(view)} AND s.tg_at < e.tg_as_of AND s.tg_at >= e.tg_as_of - {longest} AND s.tg_known <= e.tg_as_of
+GROUP BY e.tg_row
 """  # noqa: S608
 
 
 def _newest_row(view: FeatureView, as_known: bool) -> str:
-    keys = [quoted(key.name) for key in view.spec.entity.join_keys]
-    same = " AND ".join(f"s.{key} = e.{key}" for key in keys)
-    names = [quoted(f.name) for f in view.spec.features]
-    values = ", ".join(f"v{i} AS {name}" for i, name in enumerate(names))
-    holds = f"s.at <= e.as_of AND e.as_of - s.at <= {_us(view.spec.ttl)}"
-    known = " AND s.known <= e.as_of" if as_known else ""
-    picked = ", ".join(f"pick.{name}" for name in names)
+    names = [quoted(feature.name) for feature in view.spec.features]
+    fields = ", ".join(f"{name} := s.tg_{i}" for i, name in enumerate(names))
+    values = ", ".join(f"s.tg_{i}" for i in range(len(names)))
+    longest = in_micros(view.spec.ttl) if view.spec.ttl is not None else 2**62
+    known = "AND s.tg_known <= e.tg_as_of" if as_known else ""
     return f"""
 WITH events AS ({events_query(view)}),
-picked AS (
-    SELECT e.row_id, arg_max(struct_pack({", ".join(f"{n} := s.v{i}" for i, n in enumerate(names))}),
-        row(s.at, s.created, {", ".join(f"s.v{i}" for i in range(len(names)))})) AS pick
-    FROM entities e JOIN events s ON {same} AND {holds}{known} GROUP BY e.row_id
+newest AS (
+    SELECT e.tg_row, arg_max(struct_pack({fields}), row(s.tg_at, s.tg_created, {values})) AS pick
+    FROM entities e JOIN events s
+        ON {_same_key(view)} AND s.tg_at <= e.tg_as_of AND e.tg_as_of - s.tg_at <= {longest} {known}
+    GROUP BY e.tg_row
 )
-SELECT e.row_id, {picked} FROM entities e LEFT JOIN picked p ON p.row_id = e.row_id
-""" if values else ""  # noqa: S608
+SELECT e.tg_row, {", ".join(_or_default(f"pick.{name}", f) for name, f in zip(names, view.spec.features, strict=True))}
+FROM entities e LEFT JOIN newest n ON n.tg_row = e.tg_row
+"""  # noqa: S608
 
 
-def _aggregate(feature: Feature, index: int) -> str:
-    value = f"v{index}"
-    assert feature.aggregate is not None  # noqa: S101
-    return {
+def _column(index: int, feature: Feature, aggregate: Aggregate, over: str) -> str:
+    """One feature: the aggregate over its window, or the default where no value was in it."""
+    value = f"tg_{index}"
+    call = {
         "count": f"count({value})",
         "sum": f"sum({value})",
         "mean": f"avg({value})",
         "min": f"min({value})",
         "max": f"max({value})",
         "distinct": f"count(DISTINCT {value})",
-        "last": f"arg_max({value}, row(at, created, {value}))",
-    }[feature.aggregate.function]
+        "last": f"arg_max({value}, row(tg_at, tg_created, {value}))",
+    }[aggregate.function]
+    if aggregate.function in {"count", "distinct"}:
+        return _or_default(f"nullif({call}{over}, 0)", feature, 0)
+    return _or_default(f"{call}{over}", feature)
 
 
-def _result(feature: Feature, call: str, over: str) -> str:
+def _or_default(value: str, feature: Feature, otherwise: object = None) -> str:
     kind = SQL_TYPES[feature.type]
-    assert feature.aggregate is not None  # noqa: S101
-    counts = feature.aggregate.function in {"count", "distinct"}
-    default = _literal(0 if feature.default is None and counts else feature.default)
-    empty = f"nullif({call}{over}, 0)" if counts else f"{call}{over}"
-    return f"coalesce(CAST({empty} AS {kind}), CAST({default} AS {kind}))"
+    default = _literal(otherwise if feature.default is None else feature.default)
+    return f"coalesce(CAST({value} AS {kind}), CAST({default} AS {kind})) AS {quoted(feature.name)}"
 
 
 def _literal(value: object) -> str:
@@ -160,8 +169,6 @@ def _literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _us(window: object) -> int:
-    from datetime import timedelta
-
-    assert isinstance(window, timedelta)  # noqa: S101
-    return window // timedelta(microseconds=1)
+def in_micros(duration: timedelta) -> int:
+    """A duration as whole microseconds."""
+    return duration // timedelta(microseconds=1)

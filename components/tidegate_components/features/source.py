@@ -1,0 +1,101 @@
+"""A view's source, opened and checked: every column that the view names is there and every query binds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tidegate_api.errors import TidegateError
+from tidegate_api.feature_view import FeatureView
+
+from tidegate_components.features.errors import BadFeaturesError
+from tidegate_components.features.sql import events_query
+from tidegate_components.storage import parquet_files, resolve
+
+__all__ = ["load_views", "open_source", "view_error"]
+
+Connection: TypeAlias = Any
+"""A DuckDB connection."""
+
+
+def load_views(folder: str | Path) -> list[FeatureView]:
+    """The FeatureViews of a YAML file, or of every *.yaml of a folder that holds one, ordered by name.
+
+    Raises TidegateError where a file is wrong, and BadFeaturesError where there is none or two share a name.
+    """
+    path = resolve(str(folder))
+    files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
+    views = [FeatureView.load(file) for file in files if not path.is_dir() or _is_view(file)]
+    names = [view.metadata.name for view in views]
+    if not views or len(set(names)) < len(names):
+        raise BadFeaturesError(
+            resource=f"feature views in {path}", field="files", value=names,
+            expected="at least one FeatureView, each name once", remedy="check the folder that `views` names",
+        )  # fmt: skip
+    return sorted(views, key=lambda view: view.metadata.name)
+
+
+def _is_view(file: Path) -> bool:
+    import yaml
+
+    try:
+        body = yaml.safe_load(file.read_text())
+    except yaml.YAMLError:
+        return True
+    return isinstance(body, dict) and body.get("kind") == "FeatureView"
+
+
+def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | None = None) -> None:
+    """Create the relation `source` from the view's Parquet and check that the view's events can be read from it.
+
+    Raises BadFeaturesError where there are no files, no rows, a column is missing or an expression does not bind.
+    """
+    import duckdb
+
+    path = resolve(view.spec.source.parquet.uri, claims)
+    files = [str(file) for file in parquet_files(path)]
+    if not files:
+        raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
+    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    try:
+        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")
+        _check_columns(db, view)
+        db.execute(f"EXPLAIN {events_query(view)}").fetchall()
+        rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source") from error
+    if not rows:
+        raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
+
+
+def _check_columns(db: Connection, view: FeatureView) -> None:
+    found = [row[0] for row in db.execute("DESCRIBE source").fetchall()]
+    for field, column in _named_columns(view):
+        if column not in found:
+            raise view_error(view, field, column, f"one of the source's columns {', '.join(found)}")
+
+
+def _named_columns(view: FeatureView) -> list[tuple[str, str]]:
+    spec = view.spec
+    if spec.sql is not None:
+        return []
+    named = [(f"entity.joinKeys[{i}].name", key.name) for i, key in enumerate(spec.entity.join_keys)]
+    named.append(("source.eventTimestamp", spec.source.event_timestamp))
+    if spec.source.created_timestamp:
+        named.append(("source.createdTimestamp", spec.source.created_timestamp))
+    return named + [
+        (f"features[{f.name}].aggregate.column", f.aggregate.column)
+        for f in spec.features
+        if f.aggregate and f.aggregate.column
+    ]
+
+
+def view_error(view: FeatureView, field: str, value: object, expected: str) -> TidegateError:
+    """A fault of one field of a view, as a BadFeaturesError."""
+    return BadFeaturesError(
+        resource=f"FeatureView {view.metadata.name}",
+        field=f"spec.{field}",
+        value=value,
+        expected=expected,
+        remedy=f"correct spec.{field} or the source",
+    )
