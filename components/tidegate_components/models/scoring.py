@@ -1,0 +1,159 @@
+"""The serving twin of the models: plain torch, ids and raw numbers in, probabilities out. It is what ONNX is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tidegate_components.models.inputs import Inputs
+
+__all__ = ["CROSS_ROWS", "Scale", "Scorer", "cross_name", "cross_rows", "crosses_of", "deep_layers", "rows_of"]
+
+_CROSSES = (("gender", "item"), ("occupation", "release_year"))
+CROSS_ROWS = 1 << 12
+_CROSS_PRIME = 1_000_003
+
+
+def crosses_of(inputs: Inputs) -> list[tuple[str, str]]:
+    """The cross products of two bags that the wide part reads: those whose bags are there."""
+    names = {bag.name for bag in inputs.bags}
+    return [pair for pair in _CROSSES if {*pair} <= names]
+
+
+def cross_name(pair: tuple[str, str]) -> str:
+    """Name of a cross product's table."""
+    return "_x_".join(pair)
+
+
+def cross_rows(left: Tensor, right: Tensor) -> Tensor:
+    """Hashed rows [N, 1] of the cross product of two rows [N, 1]."""
+    return torch.remainder(left * _CROSS_PRIME + right, CROSS_ROWS)
+
+
+def rows_of(inputs: Inputs, ids: Tensor, fold: bool = True) -> list[Tensor]:
+    """Embedding rows from ids [N, C]: per bag [N, columns]; -1 where a slot is empty.
+
+    With `fold` an unknown id goes to one of the bag's bucket rows (modulo), else it stays as it is: beyond the table.
+    """
+    found, start = [], 0
+    for bag in inputs.bags:
+        wanted = ids[:, start : start + len(bag.columns)]
+        start += len(bag.columns)
+        known = (wanted >= 0) & (wanted < bag.rows)
+        rows = torch.where(known, wanted, bag.rows + torch.remainder(wanted, bag.buckets)) if fold else wanted
+        found.append(torch.where(wanted == 0, -1, rows) if len(bag.columns) > 1 else rows)
+    return found
+
+
+def deep_layers(inputs: Inputs, dim: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """ReLU layers from the concatenated embeddings and numbers to one logit."""
+    layers: list[nn.Module] = []
+    width = len(inputs.bags) * dim + len(inputs.numerics)
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+class Scale(nn.Module):
+    """Raw numbers [N, D] to standardized ones: log(1 + x) for counts, then (x - mean) / std, kept within +-4."""
+
+    counts: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.tensor([n.is_count for n in inputs.numerics], dtype=torch.bool))
+        self.register_buffer("mean", torch.tensor([n.mean for n in inputs.numerics], dtype=torch.float32))
+        self.register_buffer("std", torch.tensor([n.std for n in inputs.numerics], dtype=torch.float32))
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Standardized numbers [N, D]."""
+        seen = torch.where(self.counts, torch.log1p(torch.clamp(dense, min=0.0)), dense)
+        return torch.clamp((seen - self.mean) / self.std, -4.0, 4.0)
+
+
+class Scorer(nn.Module):
+    """Wide & Deep for serving: P(click) from ids [N, C] Int64 and dense [N, D] Float32, as [N, 1] Float32."""
+
+    def __init__(self, inputs: Inputs, embedding_dim: int, hidden: tuple[int, ...], fold: bool = True) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.embedding_dim = embedding_dim
+        self.hidden = hidden
+        self.fold = fold
+        self.crosses = crosses_of(inputs)
+        sizes = {bag.name: bag.rows + bag.buckets * fold for bag in inputs.bags}
+        crossed = {cross_name(pair): CROSS_ROWS for pair in self.crosses}
+        self.deep_tables = nn.ParameterDict({name: torch.zeros(rows, embedding_dim) for name, rows in sizes.items()})
+        self.wide_tables = nn.ParameterDict({name: torch.zeros(rows, 1) for name, rows in (sizes | crossed).items()})
+        self.scale = Scale(inputs)
+        self.wide_numbers = nn.Linear(len(inputs.numerics), 1)
+        self.deep = deep_layers(inputs, embedding_dim, hidden, 0.0)
+
+    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
+        """Probabilities [N, 1]."""
+        names = [bag.name for bag in self.inputs.bags]
+        rows = dict(zip(names, rows_of(self.inputs, ids, self.fold), strict=True))
+        numbers = self.scale(dense)
+        embedded = [_bag_sum(self.deep_tables[name], rows[name]) for name in names]
+        deep = self.deep(torch.cat([*embedded, numbers], dim=1))
+        rows |= {cross_name((a, b)): cross_rows(rows[a], rows[b]) for a, b in self.crosses}
+        weights = [_bag_sum(self.wide_tables[name], found) for name, found in rows.items()]
+        wide = torch.cat(weights, dim=1).sum(dim=1, keepdim=True) + self.wide_numbers(numbers)
+        return torch.sigmoid(wide + deep)
+
+    @torch.no_grad()
+    def cover_untrained(self, seen: list[Tensor]) -> None:
+        """Give every row that training never touched (`seen` counts per bag) the mean of its bag's bucket rows."""
+        for bag, count in zip(self.inputs.bags, seen, strict=True):
+            for table in (self.deep_tables[bag.name], self.wide_tables[bag.name]):
+                unknown = table[bag.rows :].mean(dim=0)
+                table[: bag.rows] = torch.where(count[: bag.rows, None] > 0, table[: bag.rows], unknown)
+
+    @torch.no_grad()
+    def without_fold(self) -> Scorer:
+        """The same model without bucket rows: an id beyond its table fails at run time."""
+        strict = Scorer(self.inputs, self.embedding_dim, self.hidden, fold=False)
+        state = self.state_dict()
+        for bag in self.inputs.bags:
+            for part in ("deep_tables", "wide_tables"):
+                state[f"{part}.{bag.name}"] = state[f"{part}.{bag.name}"][: bag.rows]
+        strict.load_state_dict(state)
+        return strict.eval()
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `weights.npz` (plain arrays, no pickle) into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"inputs": self.inputs.to_dict(), "embedding_dim": self.embedding_dim, "hidden": self.hidden}
+        (folder / "config.json").write_text(json.dumps(config, indent=1))
+        weights = {name: value.numpy() for name, value in self.state_dict().items()}
+        np.savez(folder / "weights.npz", allow_pickle=False, **weights)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(folder: Path) -> Scorer:
+        """The inverse of save."""
+        config = json.loads((folder / "config.json").read_text())
+        model = Scorer(Inputs.from_dict(config["inputs"]), config["embedding_dim"], tuple(config["hidden"]))
+        with np.load(folder / "weights.npz", allow_pickle=False) as weights:
+            model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights.files})
+        return model.eval()
+
+    @torch.no_grad()
+    def scores(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        """Probabilities [N] of arrays."""
+        result: np.ndarray = self(torch.from_numpy(ids), torch.from_numpy(dense)).numpy()[:, 0]  # type: ignore[type-arg]
+        return result
+
+
+def _bag_sum(table: Tensor, rows: Tensor) -> Tensor:
+    """Sum of the table's rows [N, columns] -> [N, dim]; a row of -1 adds nothing."""
+    if rows.shape[1] == 1:
+        return table[rows[:, 0]]
+    there = (rows >= 0).unsqueeze(2).to(table.dtype)
+    return (table[torch.clamp(rows, min=0)] * there).sum(dim=1)

@@ -1,0 +1,1 @@
+"""Training: the time split, the loop, early stopping, seeds."""
