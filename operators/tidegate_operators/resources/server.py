@@ -137,15 +137,6 @@ def _fetch(revision: RevisionStatus, platform: Platform, mounts: list[dict[str, 
 def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
     runtime = deployment.spec.runtime
     default_image = platform.triton_gpu_image if runtime.gpus else platform.triton_image
-    ready = f"/v2/models/{deployment.model_name}/versions/1/ready"
-    golden = [
-        "python3",
-        "/models/golden_probe.py",
-        "--package",
-        "/models/package",
-        "--url",
-        f"http://127.0.0.1:{HTTP_PORT}",
-    ]
     return {
         "name": "triton",
         "image": runtime.image or default_image,
@@ -156,9 +147,7 @@ def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
-        "startupProbe": {"exec": {"command": golden}, "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES},
-        "readinessProbe": {"httpGet": {"path": ready, "port": "http"}, "periodSeconds": 2, "failureThreshold": 3},
-        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}, "periodSeconds": 10, "failureThreshold": 6},
+        **_probes(deployment),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
         "resources": _resources(deployment),
         "securityContext": restricted_container(),
@@ -167,7 +156,23 @@ def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
-    }  # fmt: skip
+    }
+
+
+def _probes(deployment: ModelDeployment) -> dict[str, Any]:
+    """Started means that the golden requests were answered; ready, that this model's version is. /v2/health/ready
+    would fail while any model loads and stay 200 after an unload.
+    """
+    url = f"http://127.0.0.1:{HTTP_PORT}"
+    golden = ["python3", "/models/golden_probe.py", "--package", "/models/package", "--url", url]
+    ready = {"path": f"/v2/models/{deployment.model_name}/versions/1/ready", "port": "http"}
+    live = {"path": "/v2/health/live", "port": "http"}
+    tries = {"periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES}
+    return {
+        "startupProbe": {"exec": {"command": golden}} | tries,
+        "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "failureThreshold": 3},
+        "livenessProbe": {"httpGet": live, "periodSeconds": 10, "failureThreshold": 6},
+    }
 
 
 def _triton_arguments(deployment: ModelDeployment) -> list[str]:

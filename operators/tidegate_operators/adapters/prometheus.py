@@ -1,0 +1,64 @@
+"""Prometheus: counters on a grid, and a scalar now. API: https://prometheus.io/docs/prometheus/latest/querying/api/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.rollout.counting import Series
+
+__all__ = ["Prometheus"]
+
+_TIMEOUT_SECONDS = 5.0
+
+
+class Prometheus:
+    """A Prometheus server. Every verb raises NeighbourError when it cannot answer."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
+
+    def counters(self, selector: str, grid: Sequence[datetime]) -> list[Series]:
+        """The series of a bare selector at each moment of an even grid (two or more), by revision."""
+        step = (grid[1] - grid[0]).total_seconds()
+        found = self._get("query_range", query=selector, start=_unix(grid[0]), end=_unix(grid[-1]), step=step)
+        return [_series(item, grid) for item in found["result"]]
+
+    def scalar(self, query: str, at: datetime) -> float | None:
+        """The value of a query that yields one sample; none where it yields nothing."""
+        found = self._get("query", query=query, time=_unix(at))
+        if found["resultType"] == "scalar":
+            return float(found["result"][1])
+        return float(found["result"][0]["value"][1]) if found["result"] else None
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.get(f"/api/v1/{path}", params=parameters)
+            body: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise NeighbourError(
+                "PrometheusUnreachable",
+                f"Prometheus at {self._url} does not answer ({type(error).__name__}): the rollout holds until it does; "
+                "check the address in PROMETHEUS_URL and the pod",
+            ) from error
+        if body.get("status") != "success":
+            query = parameters.get("query")
+            message = f"Prometheus refused the query {query}: {body.get('error')}; correct the metric in spec.analysis"
+            raise NeighbourError("QueryRefused", message)
+        data: dict[str, Any] = body["data"]
+        return data
+
+
+def _unix(moment: datetime) -> str:
+    return f"{moment.timestamp():.3f}"
+
+
+def _series(item: dict[str, Any], grid: Sequence[datetime]) -> Series:
+    values = {round(float(at), 3): float(value) for at, value in item["values"]}
+    points = tuple(values.get(round(moment.timestamp(), 3)) for moment in grid)
+    return Series(revision=item["metric"].get("tidegate_revision", ""), values=points)

@@ -1,0 +1,84 @@
+"""MLflow's model registry, as the operator needs it: read an alias, tell a verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tidegate_api.model_deployment import HistoryEntry, RegistrySource, ResolvedModel
+from tidegate_operators.adapters.errors import NeighbourError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["DIGEST_TAG", "PACKAGE_TAG", "Registry"]
+
+DIGEST_TAG = "tidegate.digest"
+PACKAGE_TAG = "tidegate.package_uri"
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+class Registry:
+    """A registry server. Every verb raises NeighbourError when it cannot answer."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client: MlflowClient | None = None
+
+    def resolve(self, source: RegistrySource) -> ResolvedModel:
+        """The package of the version that the alias names."""
+        version = self._call(
+            lambda client: client.get_model_version_by_alias(source.name, source.alias),
+            NeighbourError(
+                "ModelNotFound",
+                f"Registry {self._uri} has no model {source.name} with alias {source.alias}: register a version and "
+                f"set the alias, or correct spec.model.registry",
+            ),
+        )
+        digest, uri = version.tags.get(DIGEST_TAG), version.tags.get(PACKAGE_TAG)
+        if not digest or not uri:
+            message = f"Version {version.version} of {source.name} has no tag {DIGEST_TAG} or {PACKAGE_TAG}: register"
+            raise NeighbourError("NotAPackage", f"{message} it with the pipeline, which packages and signs it")
+        return ResolvedModel(digest=digest, uri=uri, version=str(version.version))
+
+    def record(self, source: RegistrySource, entry: HistoryEntry) -> None:
+        """Tell the version how its rollout ended; of a promoted one, move the promoted alias. Safe to repeat."""
+        number = entry.revision.version
+        if number is None:
+            return
+        gone = NeighbourError("ModelNotFound", f"Version {number} of {source.name} is no longer in {self._uri}.")
+        facts = {"outcome": entry.outcome, "reason": entry.reason, "message": entry.message}
+        for key, value in facts.items():
+            self._tag(source.name, number, f"tidegate.{key}", value, gone)
+        self._call(lambda c: c.update_model_version(source.name, number, description=entry.message), gone)
+        if entry.outcome == "promoted" and source.promoted_alias:
+            alias = source.promoted_alias
+            self._call(lambda c: c.set_registered_model_alias(source.name, alias, number), gone)
+
+    def _tag(self, name: str, number: str, key: str, value: str, gone: NeighbourError) -> None:
+        self._call(lambda client: client.set_model_version_tag(name, number, key, value), gone)
+
+    def _call(self, verb: Callable[[Any], Any], missing: NeighbourError) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return verb(self._connected())
+        except MlflowException as error:
+            if error.error_code in (_MISSING, "INVALID_PARAMETER_VALUE"):
+                raise missing from error
+            raise NeighbourError(
+                "RegistryUnreachable",
+                f"MLflow at {self._uri} does not answer: what is known stays in force; check MLFLOW_TRACKING_URI and "
+                "the server",
+            ) from error
+
+    def _connected(self) -> MlflowClient:
+        """The client, made late: importing MLflow takes seconds. One short try each: the next look is the retry."""
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return self._client

@@ -1,0 +1,5 @@
+"""`kubectl tidegate`: what goes on, why, and the few verbs that a person has over a rollout."""
+
+from tidegate_operators.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""How a FeatureView stands: watermark, freshness, conditions. Pure."""

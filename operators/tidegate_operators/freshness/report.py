@@ -1,0 +1,138 @@
+"""From the reports of materialization runs to the status of a FeatureView."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tidegate_api.durations import format_duration
+from tidegate_api.feature_view import FeatureView, FeatureViewStatus, Interval
+from tidegate_api.resource import Condition, Time, Value
+from tidegate_operators.rollout.observed import Announcement
+from tidegate_operators.rollout.summary import with_transition_times
+
+__all__ = ["Report", "Run", "summarize"]
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Report(Value):
+    """What a materialization run writes as its last word."""
+
+    model_config = {"extra": "ignore"}
+
+    watermark: Time
+    rows: int
+    interval: Interval | None = None
+    newest_event_time: Time | None = None
+    schema_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pod of a materialization Job: running while `finished_at` is none."""
+
+    finished_at: datetime | None
+    report: Report | None
+    failure: str | None = None
+
+
+def summarize(
+    view: FeatureView, runs: Iterable[Run], now: datetime
+) -> tuple[FeatureViewStatus, tuple[Announcement, ...]]:
+    """The status that follows from the runs seen, and what to announce. What an earlier run wrote stays known."""
+    ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _NEVER)
+    status = _with_report(view, view.status, ended)
+    conditions = [*_conditions(view, status, ended, now)]
+    kept = with_transition_times(view.status.conditions, conditions, view.metadata.generation)
+    found = {condition.type: condition for condition in kept}
+    update = {
+        "conditions": kept,
+        "phase": _phase(found, ended),
+        "message": found["Ready"].message,
+        "observed_generation": view.metadata.generation,
+        "schema_hash": view.schema_hash,
+        "transform_hash": view.transform_hash,
+    }
+    return status.model_copy(update=update), _announcements(view, found)
+
+
+def _with_report(view: FeatureView, status: FeatureViewStatus, ended: Sequence[Run]) -> FeatureViewStatus:
+    """Take over the newest report of the present schema; a changed definition starts without one."""
+    known = (
+        status
+        if status.transform_hash in (None, view.transform_hash)
+        else FeatureViewStatus(conditions=status.conditions)
+    )
+    reports = [run.report for run in ended if run.report and run.report.schema_hash in (None, view.schema_hash)]
+    if not reports or (known.watermark and reports[-1].watermark < known.watermark):
+        return known
+    last = reports[-1]
+    update = {
+        "watermark": last.watermark,
+        "rows": last.rows,
+        "last_interval": last.interval,
+        "newest_event_time": last.newest_event_time or known.newest_event_time,
+    }
+    return known.model_copy(update=update)
+
+
+def _conditions(
+    view: FeatureView, status: FeatureViewStatus, ended: Sequence[Run], now: datetime
+) -> tuple[Condition, Condition, Condition]:
+    materialized = _materialized(status, ended, now)
+    return _ready(status, materialized, now), materialized, _fresh(view, status, now)
+
+
+def _materialized(status: FeatureViewStatus, ended: Sequence[Run], now: datetime) -> Condition:
+    failure = ended[-1].failure if ended else None
+    if failure:
+        return _condition("Materialized", "False", "MaterializationFailed", failure, now)
+    if status.watermark is None:
+        return _condition("Materialized", "False", "Waiting", "The first materialization has not ended yet.", now)
+    message = f"{status.rows} entities were written; both stores hold everything up to {status.watermark.isoformat()}."
+    return _condition("Materialized", "True", "Written", message, now)
+
+
+def _fresh(view: FeatureView, status: FeatureViewStatus, now: datetime) -> Condition:
+    if status.newest_event_time is None:
+        return _condition("Fresh", "Unknown", "NoEvents", "No event has been seen yet.", now)
+    target = view.spec.freshness.target if view.spec.freshness else None
+    newest = status.newest_event_time.isoformat()
+    if target is None:
+        return _condition(
+            "Fresh", "True", "NoTarget", f"The newest event is of {newest}; spec.freshness sets no target.", now
+        )
+    if now - status.newest_event_time <= target:
+        return _condition("Fresh", "True", "WithinTarget", f"The newest event is of {newest}.", now)
+    message = f"The newest event is of {newest}, older than the target of {format_duration(target)}: see the source."
+    return _condition("Fresh", "False", "Stale", message, now)
+
+
+def _ready(status: FeatureViewStatus, materialized: Condition, now: datetime) -> Condition:
+    """Ready as long as both stores hold values: a failed run later leaves the last good values in place."""
+    if status.watermark is not None:
+        return _condition("Ready", "True", "Serving", materialized.message, now)
+    return _condition("Ready", "False", materialized.reason, materialized.message, now)
+
+
+def _condition(kind: str, status: str, reason: str, message: str, now: datetime) -> Condition:
+    body = {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
+    return Condition.model_validate(body)
+
+
+def _phase(found: dict[str, Condition], ended: Sequence[Run]) -> str:
+    if found["Materialized"].reason == "MaterializationFailed":
+        return "Failed"
+    return "Ready" if found["Ready"].status == "True" else ("Materializing" if ended else "Pending")
+
+
+def _announcements(view: FeatureView, found: dict[str, Condition]) -> tuple[Announcement, ...]:
+    """An Event for each condition whose reason changed; the sentence is the condition's."""
+    before = {condition.type: condition.reason for condition in view.status.conditions}
+    kinds = {"True": "Normal", "False": "Warning", "Unknown": "Normal"}
+    changed = [
+        c for c in found.values() if before.get(c.type) != c.reason and c.type != "Ready" and c.reason != "Waiting"
+    ]
+    return tuple(Announcement(kinds[c.status], c.reason, c.message) for c in changed)

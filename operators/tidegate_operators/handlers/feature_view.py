@@ -1,0 +1,87 @@
+"""One reconciliation of a FeatureView: apply its jobs, read what they reported, write the status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from tidegate_api.feature_view import FeatureView
+from tidegate_operators.freshness.report import Report, Run, summarize
+from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.resources.materialization import job_name, materialization_objects
+from tidegate_operators.resources.metadata import FEATURE_VIEW_LABEL
+
+__all__ = ["reconcile"]
+
+_BUSY = timedelta(seconds=3)
+_IDLE = timedelta(seconds=30)
+
+
+def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timedelta:
+    """Bring the view one look closer to what should be; returns when to look again."""
+    existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
+    for body in materialization_objects(view, neighbours.platform):
+        if body["kind"] != "Job" or existing is None:
+            neighbours.cluster.apply(body)
+    _prune(view, neighbours)
+    runs = _runs(view, neighbours)
+    status, announcements = summarize(view, runs, now)
+    for announcement in announcements:
+        neighbours.cluster.announce(view, announcement, now)
+    if status != view.status:
+        neighbours.cluster.apply_status(view, status.to_dict())
+    return _BUSY if status.phase in ("Pending", "Materializing") else _IDLE
+
+
+def _prune(view: FeatureView, neighbours: Neighbours) -> None:
+    """Remove the first Jobs and definitions of earlier versions of the view."""
+    namespace = view.metadata.namespace
+    for kind in ("Job", "ConfigMap"):
+        for body in neighbours.cluster.list(kind, namespace, {FEATURE_VIEW_LABEL: view.metadata.name}):
+            owners = {owner["kind"] for owner in body["metadata"].get("ownerReferences", [])}
+            if "FeatureView" in owners and body["metadata"]["name"] != job_name(view):
+                neighbours.cluster.delete(kind, namespace, body["metadata"]["name"])
+
+
+def _runs(view: FeatureView, neighbours: Neighbours) -> list[Run]:
+    pods = neighbours.cluster.list("Pod", view.metadata.namespace, {FEATURE_VIEW_LABEL: view.metadata.name})
+    return [_run(pod) for pod in pods]
+
+
+def _run(pod: Mapping[str, Any]) -> Run:
+    """What a pod of a Job says: still running, or ended with a report in its termination message."""
+    containers = pod.get("status", {}).get("containerStatuses", [])
+    state = containers[0].get("state", {}) if containers else {}
+    ended = state.get("terminated")
+    if ended is None:
+        waiting = state.get("waiting", {})
+        return Run(finished_at=None, report=None, failure=_stuck(waiting))
+    finished = datetime.fromisoformat(ended["finishedAt"])
+    report = _report(ended.get("message", ""))
+    failure = None if ended["exitCode"] == 0 else _sentence(ended.get("message", ""), ended["exitCode"])
+    return Run(finished_at=finished, report=report if failure is None else None, failure=failure)
+
+
+def _stuck(waiting: Mapping[str, Any]) -> str | None:
+    stuck = waiting.get("reason", "").startswith(("ErrImage", "ImagePull", "CreateContainer", "InvalidImage"))
+    return f"{waiting['reason']}: {waiting.get('message', '')}" if stuck else None
+
+
+def _report(message: str) -> Report | None:
+    try:
+        return Report.model_validate(json.loads(message))
+    except ValueError:
+        return None
+
+
+def _sentence(message: str, code: int) -> str:
+    """The job's own sentence; a log's tail where it died before it could write one."""
+    try:
+        found = json.loads(message)["error"]
+    except (ValueError, KeyError, TypeError):
+        return (
+            message.strip() or f"The materialization ended with exit code {code} and said nothing; see its pod's log."
+        )
+    return str(found)

@@ -1,0 +1,86 @@
+"""One reconciliation of a ModelDeployment: observe, decide, apply, say, write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
+from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.handlers.observe import observe
+from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
+from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
+from tidegate_operators.resources.server import server_objects
+from tidegate_operators.rollout.decide import decide
+from tidegate_operators.rollout.observed import Decision
+from tidegate_operators.rollout.summary import summarize
+
+__all__ = ["reconcile"]
+
+_OWNED = ("Deployment", "Service", "HorizontalPodAutoscaler", *ROUTE_KINDS.values())
+
+
+def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) -> timedelta:
+    """Bring the cluster one look closer to what should be; returns when to look again.
+
+    Level-triggered: nothing is remembered between calls but the status, and repeating a call changes nothing.
+    """
+    observed = observe(deployment, neighbours, now)
+    decision = decide(deployment, observed, now)
+    _apply(deployment, decision, neighbours)
+    for announcement in decision.announcements:
+        neighbours.cluster.announce(deployment, announcement, now)
+    status = summarize(deployment, observed, decision.status, now)
+    _write(deployment, _record(deployment, status, neighbours), neighbours)
+    return decision.requeue
+
+
+def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> None:
+    """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later."""
+    objects = [
+        body
+        for plan in decision.plans
+        for body in server_objects(deployment, plan.revision, plan.min_replicas, neighbours.platform)
+    ]
+    objects += route_objects(deployment, decision.weights)
+    for body in objects:
+        neighbours.cluster.apply(body)
+    _prune(deployment, objects, neighbours)
+
+
+def _prune(deployment: ModelDeployment, wanted: Iterable[dict[str, Any]], neighbours: Neighbours) -> None:
+    keep = {(body["kind"], body["metadata"]["name"]) for body in wanted}
+    labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
+    namespace = deployment.metadata.namespace
+    for kind in _OWNED:
+        for body in neighbours.cluster.list(kind, namespace, labels):
+            if (kind, body["metadata"]["name"]) not in keep:
+                neighbours.cluster.delete(kind, namespace, body["metadata"]["name"])
+
+
+def _record(
+    deployment: ModelDeployment, status: ModelDeploymentStatus, neighbours: Neighbours
+) -> ModelDeploymentStatus:
+    """Tell the registry of every ended rollout that it has not heard of; what fails is told at the next look."""
+    if all(entry.recorded for entry in status.history):
+        return status
+    entries = [_told(deployment, entry, neighbours) for entry in status.history]
+    return status.model_copy(update={"history": entries})
+
+
+def _told(deployment: ModelDeployment, entry: HistoryEntry, neighbours: Neighbours) -> HistoryEntry:
+    source = deployment.spec.model.registry
+    if entry.recorded or source is None:
+        return entry
+    try:
+        neighbours.registry.record(source, entry)
+    except NeighbourError:
+        return entry
+    return entry.model_copy(update={"recorded": True})
+
+
+def _write(deployment: ModelDeployment, status: ModelDeploymentStatus, neighbours: Neighbours) -> None:
+    if status != deployment.status:
+        neighbours.cluster.apply_status(deployment, status.to_dict())

@@ -1,0 +1,71 @@
+"""Every trigger of the operator, on one page."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import kopf
+from prometheus_client import start_http_server
+
+from tidegate_api.feature_view import FeatureView
+from tidegate_api.model_deployment import ModelDeployment
+from tidegate_api.resource import API_VERSION
+from tidegate_operators.handlers import feature_view, model_deployment
+from tidegate_operators.handlers.keeper import Keeper, Key
+from tidegate_operators.handlers.metrics import observed_reconciliation
+from tidegate_operators.handlers.neighbours import Neighbours, connect
+from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW_LABEL
+
+__all__ = ["reconcile"]
+
+_METRICS_PORT = 9090
+
+
+@kopf.on.startup()
+def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """Connect once, bound every watch in time so that a silent one is noticed, and export metrics."""
+    settings.watching.server_timeout = 120
+    settings.watching.client_timeout = 150
+    settings.watching.connect_timeout = 10
+    settings.posting.enabled = False
+    neighbours = connect(os.environ)
+    memo.keeper = Keeper(lambda key: reconcile(key, neighbours))
+    start_http_server(int(os.environ.get("TIDEGATE_METRICS_PORT", _METRICS_PORT)))
+
+
+@kopf.on.event(API_VERSION, "modeldeployments")
+@kopf.on.event(API_VERSION, "featureviews")
+async def resource_changed(body: kopf.Body, type: str | None, memo: kopf.Memo, **_: Any) -> None:
+    """A resource was listed, added or changed: look at it. It was deleted: its objects go with it, by their owner."""
+    key = (str(body["kind"]), str(body["metadata"]["namespace"]), str(body["metadata"]["name"]))
+    if type == "DELETED":
+        memo.keeper.forget(key)
+    else:
+        memo.keeper.keep(key)
+
+
+@kopf.on.event("apps/v1", "deployments", labels={DEPLOYMENT_LABEL: kopf.PRESENT})
+async def server_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
+    """Pods became ready, or stopped being so: look at the ModelDeployment."""
+    memo.keeper.wake(("ModelDeployment", str(meta.namespace), meta.labels[DEPLOYMENT_LABEL]))
+
+
+@kopf.on.event("batch/v1", "jobs", labels={FEATURE_VIEW_LABEL: kopf.PRESENT})
+async def job_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
+    """A materialization began or ended: look at the FeatureView."""
+    memo.keeper.wake(("FeatureView", str(meta.namespace), meta.labels[FEATURE_VIEW_LABEL]))
+
+
+def reconcile(key: Key, neighbours: Neighbours) -> timedelta | None:
+    """One look at the newest state of a resource; none when it is gone or going."""
+    kind, namespace, name = key
+    with observed_reconciliation(kind):
+        body = neighbours.cluster.get(kind, namespace, name)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return None
+        now = datetime.now(UTC)
+        if kind == "ModelDeployment":
+            return model_deployment.reconcile(ModelDeployment.parse(body), neighbours, now)
+        return feature_view.reconcile(FeatureView.parse(body), neighbours, now)
