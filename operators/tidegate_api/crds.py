@@ -51,11 +51,20 @@ def _clean(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
         found["properties"] = {name: _structural(value, definitions) for name, value in node["properties"].items()}
     if isinstance(node.get("additionalProperties"), dict):
         found["additionalProperties"] = _structural(node["additionalProperties"], definitions)
-    if found.get("default", ...) is None:
-        del found["default"]
+    if "default" in found and (default := _without_nulls(found.pop("default"))) is not None:
+        found["default"] = default
     if "const" in found:
         found["enum"] = [found.pop("const")]
     return _exclusive_bounds(found)
+
+
+def _without_nulls(default: Any) -> Any:
+    """A default as it would be written: what is unset is left out."""
+    if isinstance(default, list):
+        return [_without_nulls(item) for item in default]
+    if isinstance(default, dict):
+        return {key: _without_nulls(value) for key, value in default.items() if value is not None}
+    return default
 
 
 def _exclusive_bounds(node: dict[str, Any]) -> dict[str, Any]:
