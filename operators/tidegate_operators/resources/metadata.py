@@ -33,7 +33,6 @@ def metadata(owner: Resource, name: str, labels: dict[str, str]) -> dict[str, An
         "name": owner.metadata.name,
         "uid": owner.metadata.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
     }
     shared = {"app.kubernetes.io/managed-by": MANAGED_BY, "app.kubernetes.io/part-of": "tidegate"}
     return {
