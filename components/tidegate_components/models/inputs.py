@@ -91,8 +91,8 @@ class Arrays:
 
 
 _BAGS = (
-    # name, columns, unknown buckets, share of known ids shown as unknown: most users of tomorrow are new, few items are
-    ("user", ("user_id",), 4, 0.7),
+    # name, columns, unknown buckets, share of known ids shown as unknown: many users of tomorrow are new, few items are
+    ("user", ("user_id",), 4, 0.4),
     ("item", ("item_id",), 4, 0.05),
     ("age", ("age",), 1, 0.02),
     ("gender", ("gender",), 1, 0.02),

@@ -26,9 +26,9 @@ class Settings:
     embedding_dim: int = 8
     hidden: tuple[int, ...] = (64, 32)
     epochs: int = 6
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    sparse_learning_rate: float = 0.02
+    batch_size: int = 1024
+    learning_rate: float = 2e-3
+    sparse_learning_rate: float = 0.005
     weight_decay: float = 1e-4
     dropout: float = 0.2
     patience: int = 2

@@ -1,0 +1,108 @@
+"""Fetch a package by address and digest: nothing is used before its hash was checked. Standard library only.
+
+SHA256SUMS comes first and must have the digest; then each file that it lists, checked by hash and size. All of it is
+written beside the target and renamed at the end, so a target is whole or absent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from tidegate_components.packaging.layout import SUMS, PackageError, parse_sums
+from tidegate_components.packaging.verify import check_digest, package_error, verify
+from tidegate_components.storage import replacing, resolve
+
+__all__ = ["fetch"]
+
+_MOST_BYTES = 8 << 30
+_MOST_SUMS_BYTES = 1 << 20
+_CHUNK = 1 << 20
+_TIMEOUT_S = 20
+_SCHEMES = {"http", "https", "mlflow-artifacts"}
+
+Opener = Callable[[str], IO[bytes]]
+
+
+def fetch(uri: str, digest: str, into: Path) -> Path:
+    """Bring the package at `uri` to `into/package` and the golden probe to `into/golden_probe.py`; returns the package.
+
+    `uri` is a path, file://, pvc://CLAIM/PATH, http(s)://, or mlflow-artifacts:/PATH (read through the tracking server
+    that MLFLOW_TRACKING_URI names). Raises PackageError with a sentence for whatever is wrong; the target stays as it was.
+    """
+    opener = _opener(uri)
+    with replacing(into / "package") as beside:
+        beside.mkdir()
+        sums = _read(opener, uri, SUMS, _MOST_SUMS_BYTES)
+        check_digest(uri, sums, digest)
+        left = _MOST_BYTES
+        for name in parse_sums(sums, uri):
+            left -= _copy(opener, uri, name, beside, left)
+        (beside / SUMS).write_bytes(sums)
+        verify(beside, digest)
+    shutil.copyfile(Path(__file__).with_name("golden_probe.py"), into / "golden_probe.py")
+    return into / "package"
+
+
+def _opener(uri: str) -> Opener:
+    scheme = urllib.parse.urlsplit(uri).scheme
+    if scheme not in _SCHEMES:
+        root = resolve(uri)
+        return lambda name: _open_plain(root, name)
+    root_url = _artifact_url(uri) if scheme == "mlflow-artifacts" else uri.rstrip("/")
+    return lambda name: urllib.request.urlopen(f"{root_url}/{urllib.parse.quote(name)}", timeout=_TIMEOUT_S)  # type: ignore[no-any-return]  # noqa: S310
+
+
+def _artifact_url(uri: str) -> str:
+    """mlflow-artifacts:/PATH at the tracking server's artifact proxy."""
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not server.startswith(("http://", "https://")):
+        raise package_error(uri, "MLFLOW_TRACKING_URI", server, "http(s)://HOST:PORT of the tracking server")
+    parts = urllib.parse.urlsplit(uri)
+    return f"{server.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{urllib.parse.quote(parts.path.strip('/'))}"
+
+
+def _open_plain(root: Path, name: str) -> IO[bytes]:
+    path = root / name
+    folders = [path.parent, *path.parent.parents][: len(Path(name).parts) - 1]
+    if path.is_symlink() or any(folder.is_symlink() for folder in folders):
+        raise package_error(root, name, "a symbolic link", "plain files only")
+    return path.open("rb")
+
+
+def _read(opener: Opener, uri: str, name: str, most: int) -> bytes:
+    try:
+        with opener(name) as source:
+            data = source.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(uri, name, error) from error
+    if len(data) > most:
+        raise package_error(uri, name, f"more than {most} bytes", f"at most {most} bytes")
+    return data
+
+
+def _copy(opener: Opener, uri: str, name: str, into: Path, most: int) -> int:
+    """Copy one listed file, at most `most` bytes; returns its size."""
+    target, size = into / name, 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with opener(name) as source, target.open("wb") as sink:
+            while chunk := source.read(_CHUNK):
+                size += len(chunk)
+                if size > most:
+                    raise package_error(uri, name, f"more than {most} bytes left", f"at most {_MOST_BYTES} bytes in all")
+                sink.write(chunk)
+    except (OSError, ValueError) as error:
+        raise _unreadable(uri, name, error) from error
+    return size
+
+
+def _unreadable(uri: str, name: str, error: Exception) -> PackageError:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return package_error(uri, name, f"unreadable: {reason}", "a readable file; check the address and that the store is up")
