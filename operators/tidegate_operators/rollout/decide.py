@@ -137,7 +137,9 @@ def _run_canary(
 
 
 def _is_paused(deployment: ModelDeployment, canary: CanaryStatus) -> bool:
-    return deployment.spec.paused or _asked(deployment, PAUSE, canary)
+    """Only a rollout is paused: the first revision has nothing to spare."""
+    asked = deployment.spec.paused or _asked(deployment, PAUSE, canary)
+    return asked and deployment.status.stable is not None
 
 
 def _asked(deployment: ModelDeployment, annotation: str, canary: CanaryStatus) -> bool:
@@ -182,11 +184,12 @@ def _ended_by_person_or_guard(
 
 
 def _grant(observed: Observed, course: Course, canary: CanaryStatus, stage: Stage) -> Course:
-    """Give the step's weight once enough pods are ready; take it all back when none is."""
+    """Give the step's weight once enough pods are ready, but not while paused; take it all back when none is."""
     server = observed.servers.get(canary.revision.hash, _NO_SERVER)
-    if server.ready >= _needed(observed, course.status, stage):
-        return course.with_status(weight=stage.weight)
-    return course.with_status(weight=0) if server.ready == 0 else course
+    if server.ready == 0:
+        return course.with_status(weight=0)
+    enough = server.ready >= _needed(observed, course.status, stage)
+    return course.with_status(weight=stage.weight) if enough and canary.paused_at is None else course
 
 
 def _needed(observed: Observed, status: ModelDeploymentStatus, stage: Stage) -> int:

@@ -1,0 +1,59 @@
+# Tidegate: the verbs of a developer. Run `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+EXTRAS := --extra operator --extra pipelines --extra train
+STAMP := .venv/.tidegate-setup
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo demo-down test check bench lint types layers crds format
+
+help: ## Show these verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Prepare .venv with every extra that this machine can have
+
+$(STAMP): pyproject.toml uv.lock
+	@test -x $(BIN)/python || { echo "Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/uv sync --frozen --inexact $(EXTRAS)
+	@touch $@
+
+demo: setup ## The main job, end to end, on a real cluster on this machine
+	@PYTHONPATH=dev $(BIN)/python -m tidegate_demo
+
+demo-down: ## Remove the demo and the cluster; leaves nothing behind but caches
+	@dev/cluster down
+
+lint: setup ## ruff: style, bugs, security
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+layers: setup ## import-linter: who may know whom
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+crds: setup ## Generate manifests/crds from the typed models
+	$(BIN)/python -m tidegate_api.crds manifests/crds
+
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint types layers ## The quick part: under a minute once .venv stands
+	$(BIN)/python -m tidegate_api.crds manifests/crds --check
+	$(PYTEST) tests/unit/operators tests/unit/api -n 2 -q
+
+test: lint types layers ## Everything: unit, property, integration (real API server), e2e (real node, real Triton)
+	$(BIN)/python -m tidegate_api.crds manifests/crds --check
+	$(PYTEST) tests/unit tests/property -n 2
+	dev/with-cluster $(PYTEST) tests/integration tests/e2e
+
+bench: setup ## Benchmarks against peers, as tables
+	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "No benchmarks yet."; exit 1; }
+	@for each in benchmarks/*.py; do $(BIN)/python $$each; done

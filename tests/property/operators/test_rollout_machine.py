@@ -1,0 +1,116 @@
+"""Whatever happens around it, a rollout keeps its promises."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, windows
+from tidegate_api.model_deployment import ModelDeploymentStatus
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
+from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
+
+
+class Rollout(RuleBasedStateMachine):
+    """Random looks: pods come and go, the gateway lags, counters vary, people and sources change their minds."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.now = START
+        self.status = ModelDeploymentStatus()
+        self.decision: Decision | None = None
+        self.routes = Routes()
+        self.model = GOOD
+        self.annotations: dict[str, str] = {}
+        self.samples: dict[str, float] = {}
+        self.ready: dict[str, Server] = {}
+
+    def _look(self, observed: Observed) -> None:
+        self.now += timedelta(seconds=10)
+        before = self.status
+        parsed = deployment(before, self.annotations)
+        self.ready = dict(observed.servers)
+        self.decision = decide(parsed, observed, self.now)
+        assert decide(parsed, observed, self.now) == self.decision, "the same look gives the same answer"
+        self.status = ModelDeploymentStatus.model_validate(self.decision.status.to_dict())
+        assert self.status.to_dict() == self.decision.status.to_dict(), "the status survives the API server"
+        self._check_promotion(before)
+
+    def _check_promotion(self, before: ModelDeploymentStatus) -> None:
+        after = self.status.stable
+        if before.stable is None or after is None or after.hash == before.stable.hash:
+            return
+        assert before.canary is not None
+        asked = self.annotations.get(PROMOTE) == after.hash
+        enough = [item.canary.trials >= 100 and item.stable.trials >= 100 for item in before.canary.evidence]
+        assert asked or (enough and all(enough)), "never promoted without evidence"
+
+    @rule(ready=st.integers(0, 4), lag=st.booleans(), stable=st.integers(0, 400), canary=st.integers(0, 400),
+          errors=st.sampled_from([0.0, 0.0, 0.0, 0.3]))  # fmt: skip
+    def look(self, ready: int, lag: bool, stable: int, canary: int, errors: float) -> None:
+        plans = self.decision.plans if self.decision else ()
+        servers = {p.revision.hash: Server(max(p.min_replicas, 1), ready) for p in plans}
+        if self.decision and not lag:
+            self.routes = Routes(dict(self.decision.weights), accepted=bool(self.decision.weights))
+        counts = windows(self.now + timedelta(seconds=10), (0, stable), (int(canary * errors), canary))
+        until = self.now + timedelta(seconds=10)
+        self._look(Observed(self.model, servers, self.routes, windows=counts, judged_until=until))
+
+    @rule()
+    def look_without_neighbours(self) -> None:
+        down = Failure("Unreachable", "does not answer")
+        servers = self.ready
+        self._look(Observed(None, servers, self.routes, model_failure=down, metrics_failure=down))
+
+    @rule(model=st.sampled_from([GOOD, NEXT, LATER]))
+    def name_another_version(self, model: type(GOOD)) -> None:  # type: ignore[valid-type]
+        self.model = model
+
+    @rule(annotation=st.sampled_from([ABORT, PAUSE, PROMOTE]), model=st.sampled_from([GOOD, NEXT, LATER]))
+    def annotate(self, annotation: str, model: type(GOOD)) -> None:  # type: ignore[valid-type]
+        self.annotations = {annotation: revision(model)}
+
+    @rule()
+    def remove_annotations(self) -> None:
+        self.annotations = {}
+
+    @invariant()
+    def weights_are_whole(self) -> None:
+        if self.decision and self.decision.weights:
+            assert sum(self.decision.weights.values()) == 100
+            assert all(0 < weight <= 100 for weight in self.decision.weights.values())
+
+    @invariant()
+    def a_weight_is_given_only_to_ready_pods(self) -> None:
+        if self.decision and self.status.canary and self.status.weight:
+            assert self.ready[self.status.canary.revision.hash].ready > 0
+
+    @invariant()
+    def whoever_gets_traffic_runs(self) -> None:
+        if self.decision:
+            assert set(self.decision.weights) <= {plan.revision.hash for plan in self.decision.plans}
+
+    @invariant()
+    def what_was_rejected_is_not_tried_while_it_is_named(self) -> None:
+        if self.status.rejected and self.status.canary:
+            assert self.status.rejected.hash != self.status.canary.revision.hash
+
+    def teardown(self) -> None:
+        """From wherever it got to, a well-behaved cluster brings it to an end."""
+        self.annotations = {}
+        for _ in range(120):
+            at = self.now + timedelta(seconds=10)
+            counts = windows(at, (0, 500), (0, 500))
+            self._look(obeyed(self.decision, self.model, windows=counts, judged_until=at))
+        assert self.status.canary is None, "it always ends"
+        assert self.decision is not None
+        assert self.decision.weights
+        assert self.status.stable is not None
+        assert self.decision.weights == {self.status.stable.hash: 100}
+
+
+Rollout.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRollout = Rollout.TestCase

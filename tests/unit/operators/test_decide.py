@@ -1,0 +1,263 @@
+"""A rollout, told step by step to the pure decide."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, windows
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
+from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
+
+
+class Story:
+    """A deployment over time, on a cluster that does what it is told unless a test says otherwise."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.spec = spec
+        self.now = START
+        self.status = ModelDeploymentStatus()
+        self.decision: Decision | None = None
+        self.model: ResolvedModel | None = GOOD
+        self.annotations: dict[str, str] = {}
+        self.said: list[str] = []
+
+    def look(self, seconds: float = 10, observed: Observed | None = None, **more: Any) -> Decision:
+        self.now += timedelta(seconds=seconds)
+        seen = observed or obeyed(self.decision, self.model, judged_until=self.now, **more)
+        self.decision = decide(self.deployment(), seen, self.now)
+        self.status = self.decision.status
+        self.said += [item.reason for item in self.decision.announcements]
+        return self.decision
+
+    def deployment(self) -> ModelDeployment:
+        return deployment(self.status, self.annotations, **self.spec)
+
+    def looks(self, count: int, **more: Any) -> Story:
+        for _ in range(count):
+            self.look(**more)
+        return self
+
+    def judged(self, stable: tuple[int, int], canary: tuple[int, int], count: int = 1) -> Story:
+        for _ in range(count):
+            at: datetime = self.now + timedelta(seconds=10)
+            self.look(windows=windows(at, stable, canary))
+        return self
+
+
+def serving(**spec: Any) -> Story:
+    """Version 1 serves all traffic."""
+    story = Story(**spec).looks(4)
+    assert story.status.stable is not None
+    return story
+
+
+def canarying(**spec: Any) -> Story:
+    """Version 2 has its first weight."""
+    story = serving(**spec)
+    story.model = NEXT
+    story.looks(3)
+    assert story.status.weight == 5
+    return story
+
+
+def test_the_first_revision_needs_no_analysis() -> None:
+    story = serving()
+    assert story.decision is not None
+    assert story.decision.weights == {revision(GOOD): 100}
+    assert story.status.verdict is not None
+    assert story.status.verdict.reason == "FirstRevision"
+
+
+def test_nobody_has_a_weight_before_its_pods_are_ready() -> None:
+    story = Story()
+    decision = story.look()
+    waiting = Observed(model=GOOD, servers={revision(GOOD): Server(2, 0)}, routes=Routes())
+    assert decision.weights == {}
+    assert story.look(observed=waiting).weights == {}
+    assert "0 of 1 pods are ready" in (story.status.message or "")
+
+
+def test_a_new_version_starts_at_the_first_weight() -> None:
+    story = canarying()
+    assert story.decision is not None
+    assert story.decision.weights == {revision(GOOD): 95, revision(NEXT): 5}
+
+
+def test_a_weight_is_kept_until_pause_and_samples_are_there() -> None:
+    story = canarying()
+    story.judged((0, 900), (0, 50))
+    assert story.status.weight == 5
+    assert "needs 100 samples a side" in (story.status.message or "")
+    story.judged((0, 900), (0, 60)).looks(2)
+    assert story.status.weight == 50
+
+
+def test_a_good_canary_is_promoted_and_the_old_server_leaves_last() -> None:
+    story = canarying()
+    story.judged((0, 900), (0, 120)).looks(2).judged((0, 500), (0, 500), count=2).looks(4)
+    assert story.decision is not None
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+    assert [plan.revision.hash for plan in story.decision.plans] == [revision(NEXT)]
+    assert story.decision.weights == {revision(NEXT): 100}
+    assert story.said[-1] == "Promoted"
+
+
+def test_harm_rolls_back_for_good() -> None:
+    story = canarying()
+    story.judged((0, 900), (30, 100), count=4)
+    assert story.status.canary is None
+    assert story.status.verdict is not None
+    assert story.status.verdict.reason == "GuardFailed"
+    assert "errors: canary" in story.status.verdict.message
+    assert story.decision is not None
+    assert story.decision.weights == {revision(GOOD): 100}
+    story.looks(5)
+    assert story.said.count("RolloutStarted") == 2
+
+
+def test_a_rejected_digest_is_tried_again_once_the_source_named_another() -> None:
+    story = canarying()
+    story.judged((0, 900), (30, 100), count=4)
+    story.model = LATER
+    story.look()
+    story.model = NEXT
+    story.look()
+    assert story.status.canary is not None
+    assert story.status.canary.revision.hash == revision(NEXT)
+
+
+def test_missing_data_is_never_success() -> None:
+    story = canarying()
+    story.looks(70, metrics_failure=Failure("PrometheusUnreachable", "Prometheus does not answer"))
+    assert story.status.verdict is not None
+    assert story.status.verdict.reason == "InsufficientEvidence"
+    assert story.status.verdict.outcome == "timedOut"
+    assert "Prometheus does not answer" in story.status.verdict.message
+
+
+def test_the_deadline_leaves_out_pauses() -> None:
+    steps = [{"setWeight": 5}, {"pause": {"duration": "20m"}}, {"setWeight": 50}]
+    story = canarying(strategy={"canary": {"steps": steps}})
+    story.looks(115)
+    assert story.status.canary is not None
+    assert "pauses for" in (story.status.message or "")
+
+
+def test_a_paused_rollout_stays_and_outlives_the_deadline() -> None:
+    story = canarying()
+    story.annotations = {PAUSE: revision(NEXT)}
+    story.looks(100)
+    assert story.status.weight == 5
+    story.annotations = {}
+    story.look()
+    assert story.status.canary is not None
+    assert story.status.canary.paused_at is None
+
+
+def test_a_paused_rollout_is_still_rolled_back_by_a_guard() -> None:
+    story = canarying()
+    story.spec["paused"] = True
+    story.judged((0, 900), (30, 100), count=4)
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "rolledBack"
+
+
+def test_an_indefinite_pause_waits_for_promotion() -> None:
+    story = canarying(strategy={"canary": {"steps": [{"setWeight": 5}, {"pause": {}}]}})
+    story.judged((0, 900), (0, 200)).looks(100)
+    assert story.status.weight == 5
+    story.annotations = {PROMOTE: revision(NEXT)}
+    story.looks(4)
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+
+
+def test_an_annotation_of_another_revision_does_nothing() -> None:
+    story = canarying()
+    story.annotations = {ABORT: "00000000", PROMOTE: "00000000"}
+    story.looks(3)
+    assert story.status.canary is not None
+
+
+def test_abort_gives_all_traffic_back() -> None:
+    story = canarying()
+    story.annotations = {ABORT: revision(NEXT)}
+    decision = story.look()
+    assert decision.weights == {revision(GOOD): 100}
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "aborted"
+
+
+def test_a_newer_version_supersedes_the_canary() -> None:
+    story = canarying()
+    story.model = LATER
+    story.look()
+    assert story.status.canary is not None
+    assert story.status.canary.revision.version == "3"
+    assert [entry.outcome for entry in story.status.history] == ["promoted", "superseded"]
+
+
+def test_going_back_to_the_stable_version_ends_the_canary() -> None:
+    story = canarying()
+    story.model = GOOD
+    story.looks(2)
+    assert story.status.canary is None
+    assert story.status.rejected is None
+
+
+def test_a_canary_without_ready_pods_loses_its_weight() -> None:
+    story = canarying()
+    servers = {revision(GOOD): Server(2, 2), revision(NEXT): Server(1, 0)}
+    routes = Routes({revision(GOOD): 95, revision(NEXT): 5}, accepted=True)
+    decision = story.look(observed=Observed(model=NEXT, servers=servers, routes=routes))
+    assert decision.weights == {revision(GOOD): 100}
+    assert revision(NEXT) in {plan.revision.hash for plan in decision.plans}
+
+
+def test_an_unreachable_registry_changes_nothing() -> None:
+    story = canarying()
+    story.model = None
+    decision = story.look(model_failure=Failure("RegistryUnreachable", "MLflow does not answer"))
+    assert decision.weights == {revision(GOOD): 95, revision(NEXT): 5}
+
+
+def test_an_old_server_stays_while_the_gateway_may_still_use_it() -> None:
+    story = canarying()
+    story.annotations = {ABORT: revision(NEXT)}
+    assert revision(NEXT) in {plan.revision.hash for plan in story.look().plans}
+    assert revision(NEXT) not in {plan.revision.hash for plan in story.look().plans}
+
+
+def test_an_objective_must_be_proven_before_all_traffic_moves() -> None:
+    ratio = {"events": "tidegate_clicks_total{$track}", "trials": "tidegate_impressions_total{$track}"}
+    metric = {"name": "ctr", "role": "objective", "margin": 0.01, "higherIsBetter": True, "ratio": ratio}
+    analysis = {"interval": "10s", "minSamples": 100, "metrics": [metric]}
+    story = canarying(analysis=analysis, strategy={"canary": {"steps": [{"setWeight": 5}]}})
+    for _ in range(3):
+        at = story.now + timedelta(seconds=10)
+        story.look(windows=windows(at, (30, 1000), (6, 200), metric="ctr"))
+    assert story.status.weight == 5
+    assert "not yet proven" in (story.status.message or "")
+    for _ in range(30):
+        at = story.now + timedelta(seconds=10)
+        story.look(windows=windows(at, (30, 1000), (9, 200), metric="ctr"))
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+
+
+def test_a_threshold_fails_after_its_limit() -> None:
+    threshold = {"query": "max(drift{$track})", "max": 0.25, "failureLimit": 1}
+    metric = {"name": "drift", "role": "guard", "threshold": threshold}
+    story = canarying(
+        analysis={"interval": "10s", "metrics": [metric]},
+        strategy={"canary": {"steps": [{"setWeight": 5}, {"pause": {}}]}},
+    )
+    for _ in range(2):
+        at = story.now + timedelta(seconds=10)
+        (reading,) = windows(at, (0, 0), (0, 0), metric="drift")
+        story.look(windows=(type(reading)(reading.metric, reading.start, reading.end, value=0.5),))
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "rolledBack"
