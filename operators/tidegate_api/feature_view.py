@@ -218,6 +218,13 @@ class FeatureViewStatus(Value):
 class FeatureView(Resource):
     """Features of one entity, defined once for both stores."""
 
+    rules: ClassVar = [
+        rule(
+            "self.metadata.name.size() <= 42",
+            "metadata.name must have at most 42 characters: the names of its jobs are made of it",
+        )
+    ]
+
     kind: Literal["FeatureView"] = "FeatureView"
     spec: FeatureViewSpec
     status: Annotated[FeatureViewStatus, Field(default_factory=FeatureViewStatus)]

@@ -52,12 +52,16 @@ class Cluster:
             raise
 
     def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
-        """The objects that carry all of the labels."""
+        """The objects that carry all of the labels; none where the cluster does not know the kind."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found: list[dict[str, Any]] = self._call("GET", _path(kind, namespace), query=[("labelSelector", selector)])[
-            "items"
-        ]
-        return found
+        try:
+            found = self._call("GET", _path(kind, namespace), query=[("labelSelector", selector)])
+        except ApiException as error:
+            if error.status == _NOT_FOUND:
+                return []
+            raise
+        items: list[dict[str, Any]] = found["items"]
+        return items
 
     def apply(self, body: dict[str, Any], subresource: str = "") -> dict[str, Any]:
         """Server-side apply: what the body states is so afterwards, what it does not state is left to others."""

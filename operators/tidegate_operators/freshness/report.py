@@ -10,7 +10,7 @@ from tidegate_api.durations import format_duration
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus, Interval
 from tidegate_api.resource import Condition, Time, Value
 from tidegate_operators.rollout.observed import Announcement
-from tidegate_operators.rollout.summary import with_transition_times
+from tidegate_operators.rollout.summary import announce_changes, with_transition_times
 
 __all__ = ["Report", "Run", "summarize"]
 
@@ -55,7 +55,7 @@ def summarize(
         "schema_hash": view.schema_hash,
         "transform_hash": view.transform_hash,
     }
-    return status.model_copy(update=update), _announcements(view, found)
+    return status.model_copy(update=update), announce_changes(view.status.conditions, kept)
 
 
 def _with_report(view: FeatureView, status: FeatureViewStatus, ended: Sequence[Run]) -> FeatureViewStatus:
@@ -126,13 +126,3 @@ def _phase(found: dict[str, Condition], ended: Sequence[Run]) -> str:
     if found["Materialized"].reason == "MaterializationFailed":
         return "Failed"
     return "Ready" if found["Ready"].status == "True" else ("Materializing" if ended else "Pending")
-
-
-def _announcements(view: FeatureView, found: dict[str, Condition]) -> tuple[Announcement, ...]:
-    """An Event for each condition whose reason changed; the sentence is the condition's."""
-    before = {condition.type: condition.reason for condition in view.status.conditions}
-    kinds = {"True": "Normal", "False": "Warning", "Unknown": "Normal"}
-    changed = [
-        c for c in found.values() if before.get(c.type) != c.reason and c.type != "Ready" and c.reason != "Waiting"
-    ]
-    return tuple(Announcement(kinds[c.status], c.reason, c.message) for c in changed)

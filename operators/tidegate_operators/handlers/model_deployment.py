@@ -15,7 +15,7 @@ from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
 from tidegate_operators.resources.server import server_objects
 from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Decision
-from tidegate_operators.rollout.summary import summarize
+from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["reconcile"]
 
@@ -30,9 +30,10 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     observed = observe(deployment, neighbours, now)
     decision = decide(deployment, observed, now)
     _apply(deployment, decision, neighbours)
-    for announcement in decision.announcements:
-        neighbours.cluster.announce(deployment, announcement, now)
     status = summarize(deployment, observed, decision.status, now)
+    changes = announce_changes(deployment.status.conditions, status.conditions)
+    for announcement in (*decision.announcements, *changes):
+        neighbours.cluster.announce(deployment, announcement, now)
     _write(deployment, _record(deployment, status, neighbours), neighbours)
     return decision.requeue
 

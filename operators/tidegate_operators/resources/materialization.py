@@ -67,7 +67,7 @@ def _cron_job(view: FeatureView, platform: Platform) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": metadata(view, view.metadata.name, _labels(view)),
+        "metadata": metadata(view, f"{view.metadata.name}-scheduled", _labels(view)),
         "spec": {
             "schedule": plan.schedule,
             "timeZone": plan.time_zone,

@@ -7,10 +7,11 @@ from datetime import datetime
 
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
 from tidegate_api.resource import Condition
-from tidegate_operators.rollout.observed import Failure, Observed, Server
+from tidegate_operators.rollout.observed import Announcement, Failure, Observed, Server
 
-__all__ = ["summarize", "with_transition_times"]
+__all__ = ["announce_changes", "summarize", "with_transition_times"]
 
+_UNREMARKABLE = {"Waiting", "NoEvents", "NoRollout", "RolloutUnderWay", "NoStableRevision", "Read", "Serving"}
 _NO_SERVER = Server(replicas=0, ready=0)
 
 
@@ -39,6 +40,13 @@ def with_transition_times(old: Iterable[Condition], new: Iterable[Condition], ge
     """New conditions, each with the time at which its status last changed."""
     known: Mapping[str, Condition] = {item.type: item for item in old}
     return [_timed(known.get(item.type), item, generation) for item in new]
+
+
+def announce_changes(old: Iterable[Condition], new: Iterable[Condition]) -> tuple[Announcement, ...]:
+    """An Event for each condition whose reason changed, with its own sentence; waiting is not worth one."""
+    before = {condition.type: condition.reason for condition in old}
+    changed = [c for c in new if before.get(c.type) != c.reason and c.reason not in _UNREMARKABLE and c.message]
+    return tuple(Announcement("Warning" if c.status == "False" else "Normal", c.reason, c.message) for c in changed)
 
 
 def _timed(old: Condition | None, new: Condition, generation: int) -> Condition:
