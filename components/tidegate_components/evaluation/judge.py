@@ -53,7 +53,9 @@ class Evaluation:
     def headline(self) -> str:
         """The outcome in one sentence."""
         model, pop, linear = (self.metrics[name]["auc"] for name in (MODEL, POPULARITY, REGRESSION))
-        verb = "ranks better than both baselines" if self.beats_baselines else "does not rank better than both baselines"
+        verb = (
+            "ranks better than both baselines" if self.beats_baselines else "does not rank better than both baselines"
+        )
         return f"Wide & Deep {verb}: AUC {model:.4f}, logistic regression {linear:.4f}, popularity {pop:.4f}."
 
 

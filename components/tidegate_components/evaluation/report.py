@@ -71,7 +71,7 @@ def _metric_row(key: str, metrics: dict[str, dict[str, float]]) -> str:
     name, meaning, _ = _METRICS[key]
     values = {who: metrics[who][key] for who in _CONTENDERS}
     best = min(values, key=lambda who: _badness(key, values[who]))
-    cells = "".join(f'<td{" class=best" if who == best else ""}>{value:.4f}</td>' for who, value in values.items())
+    cells = "".join(f"<td{' class=best' if who == best else ''}>{value:.4f}</td>" for who, value in values.items())
     return f"<tr><td>{name}<small>{escape(meaning)}</small></td>{cells}</tr>"
 
 

@@ -84,7 +84,9 @@ def movielens_tables(folder: Path, newest: datetime | None = None) -> dict[str, 
     with duckdb.connect() as db:
         for suffix in _FILES:
             path = folder / f"ml-100k.{suffix}"
-            db.execute(f"CREATE TABLE raw_{suffix} AS SELECT * FROM read_csv(?, delim='\t', all_varchar=true)", [str(path)])
+            db.execute(
+                f"CREATE TABLE raw_{suffix} AS SELECT * FROM read_csv(?, delim='\t', all_varchar=true)", [str(path)]
+            )
         db.execute(_RATED, [int(newest.timestamp() * 1_000_000) if newest else None])
         return {name: db.sql(query).to_arrow_table() for name, query in _QUERIES.items()}
 

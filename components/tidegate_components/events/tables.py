@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate_api.errors import TidegateError
-
 from tidegate_components.storage import parquet_files
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.feature_view import FeatureView
-
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.source import open_source, view_error
 from tidegate_components.features.sql import as_of_query, micros, quoted

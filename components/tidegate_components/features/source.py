@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
-
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import events_query
 from tidegate_components.storage import parquet_files, resolve
@@ -58,7 +57,9 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     try:
-        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")
+        db.execute(
+            f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM read_parquet([{listed}], union_by_name = true)"
+        )
         _check_columns(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]

@@ -108,7 +108,9 @@ def describe(table: pa.Table) -> Inputs:
 
     bags = []
     for name, columns, buckets, share in _BAGS:
-        greatest = max((pc.max(table[column]).as_py() or 0 for column in columns if column in table.column_names), default=-1)
+        greatest = max(
+            (pc.max(table[column]).as_py() or 0 for column in columns if column in table.column_names), default=-1
+        )
         if greatest >= 0:
             bags.append(Bag(name, columns, min(int(greatest) + 1, _MOST_ROWS), buckets, share))
     return Inputs(tuple(bags), tuple(_numeric(table, feature) for feature in _view_features(table)))
@@ -163,7 +165,9 @@ def _check(table: pa.Table, inputs: Inputs, path: Path) -> None:
         raise _bad(path, "columns", table.column_names, f"a column {missing[0]}")
     labels = pc.unique(table["label"]).to_pylist()
     if sorted(label for label in labels if label is not None) != [0, 1]:
-        raise _bad(path, "label", f"{table.num_rows} rows with labels {labels}", "rows with label 0 and rows with label 1")
+        raise _bad(
+            path, "label", f"{table.num_rows} rows with labels {labels}", "rows with label 0 and rows with label 1"
+        )
     if not inputs.bags:
         raise _bad(path, "columns", table.column_names, "at least one id column such as item_id")
 

@@ -19,7 +19,15 @@ from torchrec.optim import RowWiseAdagrad
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from tidegate_components.models.inputs import Inputs
-from tidegate_components.models.scoring import CROSS_ROWS, Scale, Scorer, cross_name, cross_rows, crosses_of, deep_layers
+from tidegate_components.models.scoring import (
+    CROSS_ROWS,
+    Scale,
+    Scorer,
+    cross_name,
+    cross_rows,
+    crosses_of,
+    deep_layers,
+)
 
 __all__ = ["WideDeep", "WideDeepConfig"]
 

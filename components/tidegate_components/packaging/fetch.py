@@ -96,7 +96,9 @@ def _copy(opener: Opener, uri: str, name: str, into: Path, most: int) -> int:
             while chunk := source.read(_CHUNK):
                 size += len(chunk)
                 if size > most:
-                    raise package_error(uri, name, f"more than {most} bytes left", f"at most {_MOST_BYTES} bytes in all")
+                    raise package_error(
+                        uri, name, f"more than {most} bytes left", f"at most {_MOST_BYTES} bytes in all"
+                    )
                 sink.write(chunk)
     except (OSError, ValueError) as error:
         raise _unreadable(uri, name, error) from error
@@ -105,4 +107,6 @@ def _copy(opener: Opener, uri: str, name: str, into: Path, most: int) -> int:
 
 def _unreadable(uri: str, name: str, error: Exception) -> PackageError:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return package_error(uri, name, f"unreadable: {reason}", "a readable file; check the address and that the store is up")
+    return package_error(
+        uri, name, f"unreadable: {reason}", "a readable file; check the address and that the store is up"
+    )

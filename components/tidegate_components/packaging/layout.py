@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.model_package import package_digest
-
 from tidegate_components.storage import file_digest
 
 __all__ = ["MANIFEST", "SUMS", "PackageError", "check_name", "parse_sums", "write_sums"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tidegate_api.model_package import InputTensor, ModelManifest, OutputTensor, SignatureFeature
-
 from tidegate_components.packaging.layout import MANIFEST, write_sums
 from tidegate_components.packaging.triton import model_config
 from tidegate_components.packaging.verify import verify

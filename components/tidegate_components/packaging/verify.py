@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from tidegate_api.model_package import ModelManifest, package_digest
 
+from tidegate_api.model_package import ModelManifest, package_digest
 from tidegate_components.packaging.layout import MANIFEST, SUMS, PackageError, check_name, parse_sums
 from tidegate_components.storage import file_digest
 

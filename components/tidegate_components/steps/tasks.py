@@ -1,0 +1,253 @@
+"""What each component calls: KFP artifacts in, one room's function, artifacts filled. It imports no kfp.
+
+An artifact is anything with `path`, `metadata` and, for metrics, `log_metric`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidegate_components.storage import content_digest, resolve
+
+__all__ = [
+    "Artifact",
+    "Looked",
+    "MetricsArtifact",
+    "clean_events",
+    "deploy_model",
+    "evaluate_model",
+    "gate_model",
+    "ingest_events",
+    "join_features",
+    "join_samples",
+    "land_events",
+    "look",
+    "package_trained",
+    "read_champion",
+    "register_package",
+    "split_samples",
+    "train_model",
+]
+
+
+class Artifact(Protocol):
+    """The part of a KFP artifact that the tasks touch."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+class MetricsArtifact(Artifact, Protocol):
+    """A KFP Metrics artifact."""
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Show one number in the UI."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a run's inputs are at this moment; it keys the caches of all later steps."""
+
+    data_version: str
+    views: str
+
+
+def look(data: str, views: str) -> Looked:
+    """Read the feature views and the version of the data: content, so that a changed file is never served from a cache."""
+    from tidegate_components.events.ingest import MOVIELENS
+    from tidegate_components.features.source import load_views
+
+    found = [
+        view.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"status"}) for view in load_views(views)
+    ]
+    version = data if data == MOVIELENS else content_digest(resolve(data))
+    return Looked(version, json.dumps(found, sort_keys=True))
+
+
+def ingest_events(data: str, newest_event: str, events: Artifact) -> None:
+    """events.ingest into `events`."""
+    from tidegate_components.events.ingest import ingest
+
+    rows = ingest(data, Path(events.path), newest_event)
+    _describe(events, rows)
+
+
+def clean_events(events: Artifact, clean: Artifact, quarantine: Artifact, summary: Artifact) -> None:
+    """events.clean, with its counts as Markdown."""
+    from tidegate_components.events.clean import clean as clean_tables
+
+    reports = clean_tables(Path(events.path), Path(clean.path), Path(quarantine.path))
+    lines = ["| table | rows in | rows out | quarantined | reasons |", "|---|---|---|---|---|"]
+    for report in reports:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items()) or "none"
+        lines.append(
+            f"| {report.table} | {report.rows_in} | {report.rows_out} | {report.rows_in - report.rows_out} | {reasons} |"
+        )
+    Path(summary.path).write_text("\n".join(lines) + "\n")
+    _describe(clean, {report.table: report.rows_out for report in reports})
+
+
+def land_events(clean: Artifact, lake: str) -> str:
+    """events.land into the lake; returns the digest of what the views will read."""
+    from tidegate_components.events.lake import land
+
+    return land(Path(clean.path), resolve(lake))
+
+
+def join_samples(clean: Artifact, samples: Artifact) -> None:
+    """events.join: one row per impression."""
+    from tidegate_components.events.join import join_samples as join
+
+    _describe(samples, {"rows": join(Path(clean.path), Path(samples.path))})
+
+
+def join_features(samples: Artifact, views: str, lake: str, training_set: Artifact) -> None:
+    """features.compute: point-in-time features of every view."""
+    from tidegate_components.features.compute import compute_features, parse_views
+
+    parsed = parse_views(views)
+    rows = compute_features(Path(samples.path), parsed, Path(training_set.path), resolve(lake))
+    _describe(training_set, {"rows": rows, "views": [view.metadata.name for view in parsed]})
+
+
+def split_samples(training_set: Artifact, train: Artifact, validation: Artifact, test: Artifact) -> None:
+    """training.split by time."""
+    from tidegate_components.training.split import split_by_time
+
+    parts = (train, validation, test)
+    rows = split_by_time(Path(training_set.path), *(Path(part.path) for part in parts))
+    for part, count in zip(parts, rows.values(), strict=True):
+        _describe(part, {"rows": count})
+
+
+def train_model(train_set: Artifact, validation_set: Artifact, model: Artifact, settings: Mapping[str, Any]) -> None:
+    """training.loop; `settings` are fields of training.Settings, `hidden` as text such as "64,32"."""
+    from tidegate_components.training.loop import Settings, train
+
+    chosen = Settings(**{**settings, "hidden": _sizes(settings["hidden"])})
+    epochs = train(Path(train_set.path), Path(validation_set.path), Path(model.path), chosen)
+    best = max(epoch.validation_auc for epoch in epochs)
+    model.metadata.update({"framework": "torchrec", "epochs": len(epochs), "validation_auc": best})
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from tidegate_components.models.inputs import TrainingSetError
+
+    try:
+        return tuple(int(part) for part in text.strip("[]() ").split(",") if part.strip())
+    except ValueError as error:
+        raise TrainingSetError(
+            resource="pipeline ctr-training", field="hidden", value=text, expected="sizes such as 64,32",
+            remedy="correct the parameter",
+        ) from error  # fmt: skip
+
+
+def evaluate_model(
+    model: Artifact, sets: tuple[Artifact, Artifact, Artifact], metrics: MetricsArtifact, report: Artifact, name: str,
+    facts: Mapping[str, str],
+) -> str:  # fmt: skip
+    """evaluation.judge on (train, validation, test), with the report; returns the metrics by contender as JSON."""
+    from tidegate_components.evaluation.judge import evaluate
+    from tidegate_components.evaluation.report import write_report
+
+    train, validation, test = (Path(part.path) for part in sets)
+    found = evaluate(Path(model.path), train, validation, test, Path(metrics.path))
+    history = json.loads((Path(model.path) / "history.json").read_text())
+    shown = {**facts, **{key: str(value) for key, value in history["settings"].items()}}
+    write_report(found, name, shown, Path(report.path))
+    for contender, values in found.metrics.items():
+        for metric, value in values.items():
+            metrics.log_metric(f"{contender}_{metric}", value)
+    return json.dumps(found.metrics)
+
+
+def read_champion(mlflow_uri: str, model_name: str) -> str:
+    """registry.champion as JSON {version, metrics}; version "" where there is none."""
+    from tidegate_components.registry.mlflow_registry import champion, tracking_uri
+
+    return json.dumps(asdict(champion(tracking_uri(mlflow_uri), model_name)))
+
+
+def gate_model(metrics: str, champion: str, margin: float, model_name: str, verdict: Artifact) -> str:
+    """evaluation.gate; writes the verdict, and ends the run with a GateError where the challenger fails."""
+    from tidegate_components.evaluation.gate import judge, require
+
+    best = json.loads(champion)
+    found = judge(json.loads(metrics)["wide_deep"], best["metrics"], margin, f"champion version {best['version']}")
+    Path(verdict.path).write_text(f"**{'Passed' if found.passed else 'Failed'}.** {found.sentence}\n")
+    require(found, model_name)
+    return found.sentence
+
+
+def package_trained(
+    model: Artifact, sets: tuple[Artifact, Artifact], report: Artifact, package: Artifact, metrics: str,
+    facts: Mapping[str, str],
+) -> str:  # fmt: skip
+    """packaging.package of (train, test); `facts` are model_name, code_version and unknown_ids. Returns the digest."""
+    from tidegate_components.packaging.package import Provenance, package_model
+
+    train, test = (Path(part.path) for part in sets)
+    data_digest = content_digest(train)
+    provenance = Provenance(
+        facts["model_name"], _run_name(Path(model.path), data_digest, facts), facts["code_version"], data_digest,
+        json.loads(metrics)["wide_deep"],
+    )  # fmt: skip
+    digest = package_model(
+        Path(model.path), test, Path(report.path), Path(package.path), provenance, _unknown_ids(facts["unknown_ids"])
+    )
+    package.metadata.update({"digest": digest, "data_digest": data_digest, "model_name": facts["model_name"]})
+    return digest
+
+
+def _run_name(model: Path, data_digest: str, facts: Mapping[str, str]) -> str:
+    """Names the run by what went in, so that the same inputs make the same package."""
+    from tidegate_api.hashes import content_hash
+
+    settings = json.loads((model / "history.json").read_text())["settings"]
+    return "run-" + content_hash([settings, data_digest, dict(facts)])[:12]
+
+
+def _unknown_ids(text: str) -> Any:
+    from tidegate_components.models.inputs import TrainingSetError
+
+    if text not in {"fold", "error"}:
+        raise TrainingSetError(
+            resource="pipeline ctr-training", field="unknown_ids", value=text, expected="fold or error",
+            remedy="correct the parameter",
+        )  # fmt: skip
+    return text
+
+
+def register_package(mlflow_uri: str, package: Artifact, model: Artifact, digest: str, alias: str) -> str:
+    """registry.register; returns the registered version as JSON {name, version, digest, package_uri, run_id}."""
+    from tidegate_components.packaging.verify import verify
+    from tidegate_components.registry.mlflow_registry import register, tracking_uri
+
+    folder = Path(package.path)
+    settings = json.loads((Path(model.path) / "history.json").read_text())["settings"]
+    params = {key: str(value) for key, value in settings.items()}
+    version = register(tracking_uri(mlflow_uri), folder, digest, alias, params, verify(folder, digest).metrics)
+    return json.dumps(asdict(version))
+
+
+def deploy_model(deploy_to: str, model_name: str, alias: str, apply: bool, manifest: Artifact) -> str:
+    """deploy: the ModelDeployment as artifact, into `deploy_to` where it is given, applied where told; returns its path."""
+    import shutil
+
+    from tidegate_components.deploy.model_deployment import apply as apply_file
+    from tidegate_components.deploy.model_deployment import write_deployment
+
+    artifact = Path(manifest.path)
+    written = write_deployment(deploy_to or str(artifact.with_suffix(".yaml")), model_name, alias)
+    if apply:
+        apply_file(written)
+    shutil.copyfile(written, artifact)
+    return str(written)
+
+
+def _describe(artifact: Artifact, facts: Mapping[str, Any]) -> None:
+    artifact.metadata.update({**facts, "digest": content_digest(Path(artifact.path))})

@@ -1,0 +1,138 @@
+"""`ctr_training`: from raw interactions to a registered model package and its ModelDeployment."""
+# mypy: disable-error-code="misc, untyped-decorator"
+# ruff: noqa: PLR0913, PLR0917 - the parameters are the pipeline's public form, the body is the list of its steps
+
+from kfp import dsl, kubernetes
+
+from tidegate_components.code_version import code_version
+from tidegate_components.steps import kfp_components as steps
+
+__all__ = ["ctr_training"]
+
+_LAKE_CLAIM = "lake"
+_LAKE_MOUNT = "/mnt/pvc/lake"
+
+
+def _light(task: dsl.PipelineTask, name: str, retries: int = 2) -> dsl.PipelineTask:
+    task.set_display_name(name).set_cpu_request("250m").set_memory_request("512Mi").set_memory_limit("4Gi")
+    return _retried(task, retries)
+
+
+def _heavy(task: dsl.PipelineTask, name: str, retries: int = 2) -> dsl.PipelineTask:
+    task.set_display_name(name).set_cpu_request("1").set_memory_request("2Gi").set_memory_limit("8Gi")
+    return _retried(task, retries)
+
+
+def _retried(task: dsl.PipelineTask, retries: int) -> dsl.PipelineTask:
+    return task.set_retry(num_retries=retries, backoff_duration="2s", backoff_factor=2.0) if retries else task
+
+
+def _fresh(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Never from the cache: it reads or writes what may have changed outside the DAG."""
+    return task.set_caching_options(False)
+
+
+@dsl.pipeline(
+    name="ctr-training",
+    display_name="CTR training",
+    description="Ingest, clean, join, features, train, judge, gate, package, register, deploy.",
+)
+def ctr_training(
+    data: str = "movielens-100k",
+    views: str = "manifests/examples",
+    lake: str = "pvc://lake",
+    newest_event: str = "",
+    model_name: str = "ctr-ranker",
+    mlflow_uri: str = "",
+    alias: str = "challenger",
+    deploy_to: str = "",
+    apply: bool = False,
+    embedding_dim: int = 8,
+    hidden: str = "64,32",
+    epochs: int = 6,
+    learning_rate: float = 0.002,
+    seed: int = 7,
+    unknown_ids: str = "fold",
+    gate_margin: float = 0.002,
+) -> None:
+    """The training DAG. `data` is movielens-100k or a folder of event tables; the rest is in docs/training.md."""
+    looked = _fresh(_light(steps.look(data=data, views=views), "Look at data and views"))
+    ingested = _light(
+        steps.ingest(data=data, data_version=looked.outputs["data_version"], newest_event=newest_event), "Ingest"
+    )
+    cleaned = _light(steps.clean(events=ingested.outputs["events"]), "Clean").outputs["cleaned"]
+    landed = _fresh(_light(steps.land(cleaned=cleaned, lake=lake), "Land in the lake"))
+    joined = _light(steps.samples(cleaned=cleaned), "Join samples").outputs["joined"]
+    featured = _light(
+        steps.features(joined=joined, views=looked.outputs["views"], lake=lake, lake_digest=landed.output),
+        "Point-in-time features",
+    )
+    for task in (looked, landed, featured):
+        kubernetes.mount_pvc(task, pvc_name=_LAKE_CLAIM, mount_path=_LAKE_MOUNT)
+    parts = _light(steps.split(training_set=featured.outputs["training_set"]), "Split by time").outputs
+    trained = _heavy(
+        steps.train(
+            train_set=parts["train_set"],
+            validation_set=parts["validation_set"],
+            embedding_dim=embedding_dim,
+            hidden=hidden,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            seed=seed,
+        ),
+        "Train Wide & Deep",
+    )
+    judged = _heavy(
+        steps.evaluate(
+            model=trained.outputs["model"],
+            train_set=parts["train_set"],
+            validation_set=parts["validation_set"],
+            test_set=parts["test_set"],
+            model_name=model_name,
+            data_version=looked.outputs["data_version"],
+            code=code_version(),
+        ),
+        "Evaluate",
+    )
+    champion = _fresh(_light(steps.read_champion(mlflow_uri=mlflow_uri, model_name=model_name), "Read champion"))
+    champion.after(judged)
+    gated = _light(
+        steps.gate(
+            metrics=judged.outputs["Output"], champion=champion.output, margin=gate_margin, model_name=model_name
+        ),
+        "Champion gate",
+        retries=0,
+    )
+    packaged = _heavy(
+        steps.package(
+            model=trained.outputs["model"],
+            train_set=parts["train_set"],
+            test_set=parts["test_set"],
+            report=judged.outputs["report"],
+            metrics=judged.outputs["Output"],
+            model_name=model_name,
+            code=code_version(),
+            unknown_ids=unknown_ids,
+        ),
+        "Package",
+    ).after(gated)
+    registered = _fresh(
+        _light(
+            steps.register(
+                packaged=packaged.outputs["packaged"],
+                model=trained.outputs["model"],
+                digest=packaged.outputs["Output"],
+                mlflow_uri=mlflow_uri,
+                alias=alias,
+            ),
+            "Register",
+        )
+    )
+    _fresh(
+        _light(
+            steps.deploy(
+                registered=registered.output, model_name=model_name, alias=alias, deploy_to=deploy_to, apply=apply
+            ),
+            "Deploy",
+        )
+    )
