@@ -41,20 +41,25 @@ class JoinKey(Value):
     """A column that identifies the entity."""
 
     name: ColumnName
+    """The column."""
     type: FeatureType
+    """Its type."""
 
 
 class Entity(Value):
     """What the features describe: a user, an item, a pair of them."""
 
     name: ColumnName
+    """user, item, user_item, ..."""
     join_keys: Annotated[list[JoinKey], Field(min_length=1, max_length=8)]
+    """The columns that together identify one."""
 
 
 class ParquetSource(Value):
     """Events in Parquet: a file, a folder or a glob."""
 
     uri: Uri
+    """A file, folder or glob: a path, file://PATH or pvc://CLAIM/PATH."""
 
 
 class Source(Value):
@@ -75,8 +80,11 @@ class Aggregate(Value):
     ]
 
     function: Literal["count", "sum", "mean", "min", "max", "last", "distinct"]
+    """What is computed over the window."""
     column: ColumnName | None = None
+    """The source column; count may do without one."""
     window: Duration
+    """How far back events count."""
     where: Annotated[str | None, Field(max_length=1024, description="A SQL condition on the source's columns.")] = None
 
     @model_validator(mode="after")
@@ -90,29 +98,38 @@ class Feature(Value):
     """One feature. It has an aggregate, or the view's `sql` yields a column of its name."""
 
     name: ColumnName
+    """The name of the column that readers see."""
     type: FeatureType
+    """The type that readers decode."""
     default: Annotated[Any, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})] = None
+    """The value where no event counts; count and distinct default to 0."""
     description: Annotated[str, Field(max_length=1024)] = ""
+    """What it means, for people who browse."""
     aggregate: Aggregate | None = None
+    """How it is computed from the events."""
 
 
 class OfflineStore(Value):
     """Where materialized values are kept as Parquet."""
 
     uri: Uri
+    """A folder: a path, file://PATH or pvc://CLAIM/PATH."""
 
 
 class SecretKeyRef(Value):
     """One key of a Secret in the view's namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Secret."""
     key: Annotated[str, Field(min_length=1, max_length=253)]
+    """The key within it."""
 
 
 class UrlFrom(Value):
     """An address kept in a Secret."""
 
     secret_key_ref: SecretKeyRef
+    """The key of a Secret that holds the address."""
 
 
 class Redis(Value):
@@ -121,7 +138,9 @@ class Redis(Value):
     rules: ClassVar = [rule("has(self.url) != has(self.urlFrom)", "exactly one of url and urlFrom must be set")]
 
     url: Annotated[str | None, Field(pattern="^rediss?://.+", max_length=1024)] = None
+    """redis://HOST:PORT/DB, in the clear."""
     url_from: UrlFrom | None = None
+    """The address from a Secret."""
 
     @model_validator(mode="after")
     def _one_address(self) -> Redis:
@@ -134,23 +153,28 @@ class Online(Value):
     """The online store."""
 
     redis: Redis
+    """A Redis or Valkey server."""
 
 
 class Materialization(Value):
     """When and with what the view is computed."""
 
     engine: Literal["duckdb", "spark"] = "duckdb"
+    """What computes it."""
     schedule: Annotated[str, Field(min_length=9, max_length=128, description="Cron, five fields.")]
     time_zone: Annotated[str, Field(max_length=64)] = "Etc/UTC"
+    """The schedule's time zone."""
     allowed_lateness: Annotated[Duration | None, Field(description="How late an event may become known.")] = None
     max_window: Annotated[Duration | None, Field(description="Bounds one run's interval.")] = None
     suspend: bool = False
+    """Stops the schedule; what is there stays."""
 
 
 class Freshness(Value):
     """The greatest age of the newest event at which the view still counts as fresh."""
 
     target: Duration
+    """The age."""
 
 
 class FeatureViewSpec(Value):
@@ -165,11 +189,15 @@ class FeatureViewSpec(Value):
     ]
 
     description: Annotated[str, Field(max_length=4096)] = ""
+    """What the view is for."""
     owner: Annotated[str, Field(max_length=253)] = ""
+    """Who answers for it."""
     tags: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=32)] = []
+    """Words to find it by."""
     entity: Entity
     source: Source
     features: Annotated[list[Feature], Field(min_length=1, max_length=256)]
+    """The features, in the order that readers see."""
     sql: Annotated[str | None, Field(max_length=16384, description="A SELECT over the table `source`.")] = None
     ttl: Annotated[Duration | None, Field(description="How long an online value (or a sql row) holds, inclusive.")] = (
         None

@@ -56,6 +56,7 @@ class RegistrySource(Value):
     """A model in MLflow's registry, followed by alias."""
 
     name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    """The registered model."""
     alias: Annotated[MetricName, Field(description="Polled; where it points is rolled out.")]
     promoted_alias: Annotated[
         MetricName | None, Field(description="Moved by the operator, and only by it, after promotion.")
@@ -66,7 +67,9 @@ class PackageSource(Value):
     """A model package pinned by digest."""
 
     uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    """A folder: http(s)://, mlflow-artifacts:/PATH, pvc://CLAIM/PATH or file://PATH."""
     digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
+    """sha256: and the SHA-256 of its SHA256SUMS file."""
     name: Annotated[
         str | None, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="The model's name.")
     ] = None
@@ -93,25 +96,32 @@ class Batching(Value):
     """Triton's dynamic batching."""
 
     max_batch_size: Annotated[int, Field(ge=1, le=65536)]
+    """Most rows that run together."""
     max_queue_delay: Duration | None = None
+    """How long a request may wait for others."""
 
 
 class ResourceRequirements(Value):
     """Requests and limits of the server's container."""
 
     requests: dict[str, Quantity] = {}
+    """What the scheduler sets aside."""
     limits: dict[str, Quantity] = {}
+    """What the container may not exceed."""
 
 
 class Runtime(Value):
     """The server that a revision runs in. It is part of the revision: a change of it is rolled out too."""
 
     gpus: Annotated[int, Field(ge=0, le=64)]
+    """GPUs a pod; 0 for the CPU server."""
     backend: Literal["onnxruntime", "tensorrt"]
+    """Triton's backend."""
     image: Annotated[
         str | None, Field(max_length=1024, description="Default: the operator's image for CPU or GPU.")
     ] = None
     instances: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Copies of the model in one server."""
     batching: Batching | None = None
     response_cache: Annotated[Quantity | None, Field(description="Size of Triton's response cache.")] = None
     resources: ResourceRequirements | None = None
@@ -138,15 +148,20 @@ class Scaling(Value):
     rules: ClassVar = [rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")]
 
     min_replicas: Annotated[int, Field(ge=1, le=1000)]
+    """Fewest pods of stable."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)]
+    """Most pods of a revision."""
     targets: Annotated[list[ScalingTarget], Field(min_length=1, max_length=4)]
+    """What the HPA holds near a value; the greatest need wins."""
 
 
 class GatewayRef(Value):
     """The Gateway that the routes attach to."""
 
     name: Name
+    """Name of the Gateway."""
     namespace: Name | None = None
+    """Its namespace; default: that of the ModelDeployment."""
 
 
 class Routing(Value):
@@ -172,14 +187,18 @@ class Routing(Value):
         list[Literal["HTTP", "GRPC"]],
         Field(min_length=1, max_length=2, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ] = ["HTTP"]
+    """HTTP, GRPC or both; their weights change together."""
     hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """Hosts of the HTTPRoute."""
     grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """Hosts of the GRPCRoute."""
 
 
 class Pause(Value):
     """A wait: of a stated time, or until a person promotes."""
 
     duration: Duration | None = None
+    """How long; without it, until a person promotes."""
 
 
 class Step(Value):
@@ -208,30 +227,40 @@ class Canary(Value):
         Step(set_weight=20),
         Step(set_weight=100),
     ]
+    """Weights and pauses, in order. After the last the canary becomes stable."""
 
 
 class BlueGreen(Value):
     """Preview, then switch at once."""
 
     preview_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """Hosts that reach the new revision first."""
     preview_grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """The same for gRPC."""
     scale_down_delay: Duration | None = None
+    """How long the old revision is kept."""
 
 
 class AbTest(Value):
     """Sticky shares by a bucket header."""
 
     header: Name
+    """Header with the bucket of the user, 0 to 99."""
     percent: Percent
+    """Share of buckets for the new revision."""
     min_duration: Duration | None = None
+    """Shortest run."""
     max_duration: Duration | None = None
+    """Longest run."""
 
 
 class Shadow(Value):
     """A copy of the traffic, answers thrown away."""
 
     percent: Percent
+    """Share of requests that are copied."""
     duration: Duration | None = None
+    """How long."""
 
 
 class Strategy(Value):
@@ -259,13 +288,16 @@ class SlowRequests(Value):
     """Built in: the share of requests slower than an edge of the gateway's histogram."""
 
     above: Duration
+    """An edge of the gateway's histogram: 0.5, 1, 5, 10, 25, 50, 100, 250, 500 ms, 1 s, ... for Envoy."""
 
 
 class Ratio(Value):
     """The share of trials with an event. Both are bare counter selectors; `$track` stands for the side's labels."""
 
     events: Selector
+    """Counter of what happened, e.g. tidegate_clicks_total{$track}."""
     trials: Selector
+    """Counter of what could have, e.g. tidegate_impressions_total{$track}."""
 
 
 class Threshold(Value):
@@ -274,8 +306,11 @@ class Threshold(Value):
     rules: ClassVar = [rule("has(self.min) || has(self.max)", "a threshold needs min or max")]
 
     query: Selector
+    """PromQL that yields one number; `$track` stands for the labels of the canary."""
     min: float | None = None
+    """Least good value."""
     max: float | None = None
+    """Greatest good value."""
     failure_limit: Annotated[int, Field(ge=0, le=1000, description="Failed readings that are tolerated.")] = 0
 
 
@@ -294,9 +329,13 @@ class Metric(Value):
     ]
 
     name: MetricName
+    """How sentences name it."""
     role: Literal["guard", "objective"]
+    """A guard rolls back on harm; an objective must be proven before promotion."""
     margin: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Difference that is tolerated, absolute, in the metric's unit."""
     higher_is_better: bool | None = None
+    """Which way is harm."""
     error_rate: ErrorRate | None = None
     slow_requests: SlowRequests | None = None
     ratio: Ratio | None = None
@@ -307,6 +346,7 @@ class Analysis(Value):
     """What a rollout is judged by."""
 
     interval: Duration = Field(default="15s", validate_default=True)
+    """Length of the intervals that are compared."""
     error_level: Annotated[
         float, Field(gt=0, lt=1, description="Bounds the chance of any false guard rollback over the whole rollout.")
     ] = 0.05
@@ -317,6 +357,7 @@ class Analysis(Value):
             max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
         ),
     ] = []
+    """What is judged. Nothing is judged that is not listed."""
 
 
 class ModelDeploymentSpec(Value):
@@ -329,8 +370,11 @@ class ModelDeploymentSpec(Value):
     strategy: Strategy
     analysis: Analysis = Analysis()
     progress_deadline: Duration = Field(default="30m", validate_default=True)
+    """Counts from the last change of step, without pauses; then the canary is drained."""
     paused: bool = False
+    """Keeps a rollout where it is; guards still roll back."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
+    """How many ended rollouts the status keeps."""
 
 
 class ResolvedModel(Value):

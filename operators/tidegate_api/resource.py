@@ -49,7 +49,9 @@ def rule(expression: str, message: str, field_path: str | None = None) -> dict[s
 class Value(BaseModel):
     """A frozen value parsed at the door. `rules` are the CEL rules that the API server checks on it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """The value as Kubernetes writes it: camelCase, nothing that is unset."""
