@@ -10,8 +10,8 @@ from typing import Any
 from tidegate_api.feature_view import FeatureView
 from tidegate_operators.freshness.report import Report, Run, summarize
 from tidegate_operators.handlers.neighbours import Neighbours
-from tidegate_operators.resources.materialization import job_name, materialization_objects
-from tidegate_operators.resources.metadata import FEATURE_VIEW_LABEL
+from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
+from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
 
 __all__ = ["reconcile"]
 
@@ -46,7 +46,8 @@ def _prune(view: FeatureView, neighbours: Neighbours) -> None:
 
 
 def _runs(view: FeatureView, neighbours: Neighbours) -> list[Run]:
-    pods = neighbours.cluster.list("Pod", view.metadata.namespace, {FEATURE_VIEW_LABEL: view.metadata.name})
+    labels = {FEATURE_VIEW_LABEL: view.metadata.name, DEFINITION_LABEL: definition(view)}
+    pods = neighbours.cluster.list("Pod", view.metadata.namespace, labels)
     return [_run(pod) for pod in pods]
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_operators.resources.metadata import (
+    DEFINITION_LABEL,
     FEATURE_VIEW_LABEL,
     claims,
     metadata,
@@ -16,7 +17,7 @@ from tidegate_operators.resources.metadata import (
 )
 from tidegate_operators.resources.platform import Platform
 
-__all__ = ["job_name", "materialization_objects"]
+__all__ = ["definition", "job_name", "materialization_objects"]
 
 _HASH_LENGTH = 8
 _HISTORY = 2
@@ -26,7 +27,12 @@ _DEADLINE_SECONDS = 3600
 
 def job_name(view: FeatureView) -> str:
     """The Job that materializes this definition for the first time."""
-    return f"{view.metadata.name}-{view.transform_hash[:_HASH_LENGTH]}"
+    return f"{view.metadata.name}-{definition(view)}"
+
+
+def definition(view: FeatureView) -> str:
+    """Names the computation: runs of another one say nothing about this one."""
+    return view.transform_hash[:_HASH_LENGTH]
 
 
 def materialization_objects(view: FeatureView, platform: Platform) -> list[dict[str, Any]]:
@@ -90,7 +96,10 @@ def _job_spec(view: FeatureView, platform: Platform) -> dict[str, Any]:
         "backoffLimit": _RETRIES,
         "activeDeadlineSeconds": _DEADLINE_SECONDS,
         "podFailurePolicy": {"rules": [bad_input]},
-        "template": {"metadata": {"labels": _labels(view)}, "spec": _pod(view, platform)},
+        "template": {
+            "metadata": {"labels": _labels(view) | {DEFINITION_LABEL: definition(view)}},
+            "spec": _pod(view, platform),
+        },
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from tidegate_api.resource import Resource
 
 __all__ = [
+    "DEFINITION_LABEL",
     "DEPLOYMENT_LABEL",
     "FEATURE_VIEW_LABEL",
     "MANAGED_BY",
@@ -21,6 +22,7 @@ __all__ = [
 DEPLOYMENT_LABEL = "tidegate.dev/deployment"
 REVISION_LABEL = "tidegate.dev/revision"
 FEATURE_VIEW_LABEL = "tidegate.dev/feature-view"
+DEFINITION_LABEL = "tidegate.dev/definition"
 MANAGED_BY = "tidegate"
 PVC_ROOT = "/mnt/pvc"
 

@@ -1,0 +1,75 @@
+"""From the reports of runs to the status of a FeatureView."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from test_resources import VIEW
+
+from rollouts import START
+from tidegate_api.feature_view import FeatureView, FeatureViewStatus
+from tidegate_operators.freshness.report import Report, Run, summarize
+
+
+def _view(status: FeatureViewStatus | None = None, **spec: Any) -> FeatureView:
+    body = VIEW | {"spec": VIEW["spec"] | spec}  # type: ignore[operator]
+    return FeatureView.parse(body | {"status": (status or FeatureViewStatus()).to_dict()})
+
+
+def _report(minutes: int = 0) -> Report:
+    at = (START + timedelta(minutes=minutes)).isoformat()
+    return Report.model_validate({"watermark": at, "rows": 943, "newestEventTime": at})
+
+
+def _run(report: Report | None = None, failure: str | None = None, minutes: int = 0) -> Run:
+    return Run(START + timedelta(minutes=minutes), report, failure)
+
+
+def _conditions(status: FeatureViewStatus) -> dict[str, tuple[str, str]]:
+    return {item.type: (item.status, item.reason) for item in status.conditions}
+
+
+def test_before_the_first_run_nothing_is_ready() -> None:
+    status, _ = summarize(_view(), [], START)
+    assert status.phase == "Pending"
+    assert _conditions(status)["Ready"] == ("False", "Waiting")
+
+
+def test_a_run_that_wrote_both_stores_makes_the_view_ready() -> None:
+    status, said = summarize(_view(), [_run(_report())], START)
+    assert _conditions(status)["Ready"][0] == "True"
+    assert status.rows == 943
+    assert "943 entities were written" in said[0].message
+
+
+def test_a_failed_run_says_why_and_leaves_good_values_in_place() -> None:
+    good, _ = summarize(_view(), [_run(_report())], START)
+    failed, said = summarize(
+        _view(good), [_run(failure="FeatureView user-activity: no column price", minutes=1)], START
+    )
+    assert failed.phase == "Failed"
+    assert _conditions(failed)["Ready"][0] == "True"
+    assert _conditions(failed)["Materialized"] == ("False", "MaterializationFailed")
+    assert said[-1].message == "FeatureView user-activity: no column price"
+
+
+def test_freshness_is_by_the_newest_event() -> None:
+    view = _view(freshness={"target": "30m"})
+    fresh, _ = summarize(view, [_run(_report())], START + timedelta(minutes=29))
+    stale, _ = summarize(view, [_run(_report())], START + timedelta(minutes=31))
+    assert _conditions(fresh)["Fresh"] == ("True", "WithinTarget")
+    assert _conditions(stale)["Fresh"] == ("False", "Stale")
+
+
+def test_the_watermark_never_goes_back() -> None:
+    later, _ = summarize(_view(), [_run(_report(minutes=10))], START)
+    again, _ = summarize(_view(later), [_run(_report(minutes=5), minutes=20)], START)
+    assert again.watermark == START + timedelta(minutes=10)
+
+
+def test_a_changed_definition_starts_anew() -> None:
+    old, _ = summarize(_view(), [_run(_report())], START)
+    status, _ = summarize(_view(old, ttl="1d"), [], START)
+    assert status.watermark is None
+    assert _conditions(status)["Ready"][0] == "False"

@@ -1,0 +1,161 @@
+"""What the operator would apply: restricted, owned, named by revision, routes in lockstep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from rollouts import GOOD, NEXT, deployment, revision
+from tidegate_api.feature_view import FeatureView
+from tidegate_operators.resources.materialization import materialization_objects
+from tidegate_operators.resources.platform import Platform
+from tidegate_operators.resources.routes import route_objects
+from tidegate_operators.resources.server import server_objects
+from tidegate_operators.rollout.decide import revision_of
+
+PLATFORM = Platform("components:1", "triton:cpu", "triton:gpu", "http://mlflow:5000")
+BOTH = {
+    "gatewayRef": {"name": "public"},
+    "protocols": ["HTTP", "GRPC"],
+    "hostnames": ["ctr.example.com"],
+    "grpcHostnames": ["grpc.ctr.example.com"],
+}
+
+
+def _server(**spec: Any) -> dict[str, dict[str, Any]]:
+    owner = deployment(**spec)
+    return {body["kind"]: body for body in server_objects(owner, revision_of(owner, GOOD), 2, PLATFORM)}
+
+
+def _pod(**spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = _server(**spec)["Deployment"]["spec"]["template"]["spec"]
+    return found
+
+
+def test_server_objects_share_the_revision_s_name() -> None:
+    assert {body["metadata"]["name"] for body in _server().values()} == {f"ctr-ranker-{revision(GOOD)}"}
+
+
+def test_a_server_goes_when_its_deployment_goes() -> None:
+    owners = [body["metadata"]["ownerReferences"][0] for body in _server().values()]
+    assert all(owner["uid"] == "u-1" and owner["kind"] == "ModelDeployment" for owner in owners)
+
+
+def test_replicas_are_left_to_the_hpa() -> None:
+    found = _server()
+    assert "replicas" not in found["Deployment"]["spec"]
+    assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
+
+
+def test_every_container_meets_the_restricted_standard() -> None:
+    pod = _pod()
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+
+
+def test_the_package_is_fetched_by_digest_before_triton_starts() -> None:
+    (fetch,) = _pod()["initContainers"]
+    assert GOOD.digest in fetch["command"]
+    assert fetch["image"] == "components:1"
+
+
+def test_a_pod_is_started_by_golden_requests_and_ready_by_the_model_s_version() -> None:
+    (triton,) = _pod()["containers"]
+    assert "/models/golden_probe.py" in triton["startupProbe"]["exec"]["command"]
+    assert triton["readinessProbe"]["httpGet"]["path"] == "/v2/models/ctr-ranker/versions/1/ready"
+    assert triton["lifecycle"]["preStop"] == {"sleep": {"seconds": 10}}
+
+
+@pytest.mark.parametrize(("gpus", "image"), [(0, "triton:cpu"), (1, "triton:gpu")])
+def test_the_image_follows_the_gpus(gpus: int, image: str) -> None:
+    (triton,) = _pod(runtime={"gpus": gpus, "backend": "onnxruntime"})["containers"]
+    assert triton["image"] == image
+    assert ("nvidia.com/gpu" in triton["resources"]["limits"]) is bool(gpus)
+
+
+def test_a_claim_in_the_address_is_mounted_read_only() -> None:
+    pod = _pod()
+    assert {"name": "pvc-models", "persistentVolumeClaim": {"claimName": "models"}} in pod["volumes"]
+    mounts = {mount["name"]: mount for mount in pod["initContainers"][0]["volumeMounts"]}
+    assert mounts["pvc-models"] == {"name": "pvc-models", "mountPath": "/mnt/pvc/models", "readOnly": True}
+
+
+def test_the_response_cache_is_given_in_bytes() -> None:
+    (triton,) = _pod(runtime={"gpus": 0, "backend": "onnxruntime", "responseCache": "256Mi"})["containers"]
+    assert "--cache-config=local,size=268435456" in triton["args"]
+
+
+def test_scaling_targets_become_hpa_metrics() -> None:
+    targets = [{"queueTime": "5ms"}, {"cpuUtilization": 70}, {"requestsPerSecond": 50}]
+    hpa = _server(scaling={"minReplicas": 1, "maxReplicas": 3, "targets": targets})["HorizontalPodAutoscaler"]
+    queue, cpu, rate = hpa["spec"]["metrics"]
+    assert queue["pods"]["target"]["averageValue"] == "5000u"
+    assert cpu["resource"]["target"]["averageUtilization"] == 70
+    assert rate["pods"]["metric"]["name"] == "tidegate_requests_per_second"
+
+
+def test_both_routes_carry_the_same_weights() -> None:
+    owner = deployment(routing=BOTH)
+    http, grpc = route_objects(owner, {revision(GOOD): 95, revision(NEXT): 5})
+    weights = [{b["name"]: b["weight"] for b in body["spec"]["rules"][0]["backendRefs"]} for body in (http, grpc)]
+    assert weights[0] == weights[1] == {f"ctr-ranker-{revision(GOOD)}": 95, f"ctr-ranker-{revision(NEXT)}": 5}
+    assert http["spec"]["hostnames"] != grpc["spec"]["hostnames"]
+
+
+def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
+    http, grpc = route_objects(deployment(routing=BOTH), {revision(GOOD): 100})
+    paths = {match["path"]["value"] for match in http["spec"]["rules"][0]["matches"]}
+    assert all(match["path"]["type"] == "Exact" for match in http["spec"]["rules"][0]["matches"])
+    assert not any("repository" in path or "trace" in path for path in paths)
+    methods = {match["method"]["method"] for match in grpc["spec"]["rules"][0]["matches"]}
+    assert "RepositoryModelUnload" not in methods
+
+
+def test_nobody_ready_means_no_route() -> None:
+    assert route_objects(deployment(), {}) == []
+
+
+VIEW = {
+    "apiVersion": "tidegate.dev/v1alpha1",
+    "kind": "FeatureView",
+    "metadata": {"name": "user-activity", "namespace": "shop", "uid": "u-2"},
+    "spec": {
+        "entity": {"name": "user", "joinKeys": [{"name": "user_id", "type": "Int64"}]},
+        "source": {"parquet": {"uri": "pvc://lake/interactions"}, "eventTimestamp": "event_time"},
+        "features": [{"name": "clicks_7d", "type": "Int64", "aggregate": {"function": "count", "window": "7d"}}],
+        "offline": {"uri": "pvc://features/user-activity"},
+        "online": {"redis": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}},
+        "materialization": {"schedule": "*/15 * * * *", "suspend": True},
+    },
+}
+
+
+def test_a_view_is_materialized_now_and_by_schedule_from_the_same_definition() -> None:
+    view = FeatureView.parse(VIEW)
+    config, job, cron = materialization_objects(view, PLATFORM)
+    assert FeatureView.parse(yaml.safe_load(config["data"]["view.yaml"])).schema_hash == view.schema_hash
+    assert job["spec"] == cron["spec"]["jobTemplate"]["spec"]
+    assert cron["spec"]["suspend"] is True
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_the_online_address_stays_in_its_secret() -> None:
+    _, job, _ = materialization_objects(FeatureView.parse(VIEW), PLATFORM)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    address = next(item for item in container["env"] if item["name"] == "REDIS_URL")
+    assert address["valueFrom"]["secretKeyRef"] == {"name": "redis", "key": "url"}
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/mnt/pvc/lake", "/mnt/pvc/features"}
+
+
+def test_a_changed_computation_gets_a_job_of_its_own() -> None:
+    view = FeatureView.parse(VIEW)
+    changed = FeatureView.parse(VIEW | {"spec": VIEW["spec"] | {"ttl": "1d"}})  # type: ignore[operator]
+    names = {materialization_objects(item, PLATFORM)[1]["metadata"]["name"] for item in (view, changed)}
+    assert len(names) == 2
