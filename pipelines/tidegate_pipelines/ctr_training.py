@@ -2,7 +2,10 @@
 # mypy: disable-error-code="misc, untyped-decorator"
 # ruff: noqa: PLR0913, PLR0917 - the parameters are the pipeline's public form, the body is the list of its steps
 
+from typing import NamedTuple
+
 from kfp import dsl, kubernetes
+from kfp.dsl import HTML
 
 from tidegate_components.code_version import code_version
 from tidegate_components.steps import kfp_components as steps
@@ -13,12 +16,22 @@ _LAKE_CLAIM = "lake"
 _LAKE_MOUNT = "/mnt/pvc/lake"
 
 
-def _light(task: dsl.PipelineTask, name: str, retries: int = 2) -> dsl.PipelineTask:
+class Outputs(NamedTuple):
+    """What a run gives back: metrics by contender, verdict, registered version and manifest's path (JSON or text)."""
+
+    metrics: str
+    verdict: str
+    registered: str
+    deployed: str
+    report: HTML
+
+
+def _light(task: dsl.PipelineTask, name: str, retries: int = 1) -> dsl.PipelineTask:
     task.set_display_name(name).set_cpu_request("250m").set_memory_request("512Mi").set_memory_limit("4Gi")
     return _retried(task, retries)
 
 
-def _heavy(task: dsl.PipelineTask, name: str, retries: int = 2) -> dsl.PipelineTask:
+def _heavy(task: dsl.PipelineTask, name: str, retries: int = 1) -> dsl.PipelineTask:
     task.set_display_name(name).set_cpu_request("1").set_memory_request("2Gi").set_memory_limit("8Gi")
     return _retried(task, retries)
 
@@ -54,7 +67,7 @@ def ctr_training(
     seed: int = 7,
     unknown_ids: str = "fold",
     gate_margin: float = 0.002,
-) -> None:
+) -> Outputs:
     """The training DAG. `data` is movielens-100k or a folder of event tables; the rest is in docs/training.md."""
     looked = _fresh(_light(steps.look(data=data, views=views), "Look at data and views"))
     ingested = _light(
@@ -128,11 +141,18 @@ def ctr_training(
             "Register",
         )
     )
-    _fresh(
+    deployed = _fresh(
         _light(
             steps.deploy(
                 registered=registered.output, model_name=model_name, alias=alias, deploy_to=deploy_to, apply=apply
             ),
             "Deploy",
         )
+    )
+    return Outputs(
+        judged.outputs["Output"],
+        gated.outputs["Output"],
+        registered.output,
+        deployed.outputs["Output"],
+        judged.outputs["report"],
     )
