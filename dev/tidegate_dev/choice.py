@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class Cluster(Protocol):
         """Take it down."""
 
 
-_BY_NAME = {"local": LocalCluster, "kind": KindCluster, "external": ExternalCluster}
+_BY_NAME: dict[str, Callable[[], Cluster]] = {"local": LocalCluster, "kind": KindCluster, "external": ExternalCluster}
 
 
 def choose() -> Cluster:

@@ -102,7 +102,7 @@ def _everywhere() -> list[dict[str, str]]:
 
 
 def kubelet_config() -> Mapping[str, object]:
-    """Return the kubelet's configuration; it never collects images as garbage, since no registry could bring them back."""
+    """Return the kubelet's configuration; it collects no images as garbage, since no registry could bring them back."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

@@ -58,7 +58,7 @@ def prepare(plan: Plan) -> None:
 
 def keep_running(plan: Plan) -> None:
     """Start every component, start it again when it ends, and reap whatever else becomes our child. Never returns."""
-    due = {component: 0.0 for component in plan.components}
+    due = dict.fromkeys(plan.components, 0.0)
     running: dict[int, Component] = {}
     while True:
         for component in [component for component, when in due.items() if when <= time.monotonic()]:
@@ -82,7 +82,7 @@ def _start(component: Component, logs: Path) -> int:
 
 
 def _ended() -> list[int]:
-    pids = []
+    pids: list[int] = []
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
