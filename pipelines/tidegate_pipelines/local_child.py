@@ -1,6 +1,6 @@
 """The child process of a local run: the compiled DAG through kfp.local, outputs written as JSON.
 
-    python -m tidegate_pipelines.local_child COMPILED.yaml ARGUMENTS.json ROOT OUTPUTS.json
+python -m tidegate_pipelines.local_child COMPILED.yaml ARGUMENTS.json ROOT OUTPUTS.json
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ class RunResult:
     log: Path
 
 
-def run_local(
-    compiled: Compiled, arguments: dict[str, Any], root: Path, tell: Callable[[Progress], None]
-) -> RunResult:
+def run_local(compiled: Compiled, arguments: dict[str, Any], root: Path, tell: Callable[[Progress], None]) -> RunResult:
     """Run under the folder `root` (steps' outputs, cache, log); `tell` hears of each step that ends.
 
     Raises PipelineError with the failed step's own sentence and the log's path.

@@ -37,6 +37,8 @@ def micros(column: str) -> str:
 def as_of_query(view: FeatureView, as_known: bool = False) -> str:
     """The query that gives each row of `entities` its features as of `tg_as_of`.
 
+    For a view with `sql` also `tg_holds_from`, the time of the row that was picked (null: none).
+
     `as_known` also leaves out events that were created after `tg_as_of`; it joins by range, else windows do the work.
     """
     if view.spec.sql is not None:
@@ -125,15 +127,17 @@ def _newest_row(view: FeatureView, as_known: bool) -> str:
     values = ", ".join(f"s.tg_{i}" for i in range(len(names)))
     longest = in_micros(view.spec.ttl) if view.spec.ttl is not None else 2**62
     known = "AND s.tg_known <= e.tg_as_of" if as_known else ""
+    columns = ", ".join(_or_default(f"pick.{name}", f) for name, f in zip(names, view.spec.features, strict=True))
     return f"""
 WITH events AS ({events_query(view)}),
 newest AS (
-    SELECT e.tg_row, arg_max(struct_pack({fields}), row(s.tg_at, s.tg_created, {values})) AS pick
+    SELECT e.tg_row, max(s.tg_at) AS tg_holds_from,
+        arg_max(struct_pack({fields}), row(s.tg_at, s.tg_created, {values})) AS pick
     FROM entities e JOIN events s
         ON {_same_key(view)} AND s.tg_at <= e.tg_as_of AND e.tg_as_of - s.tg_at <= {longest} {known}
     GROUP BY e.tg_row
 )
-SELECT e.tg_row, {", ".join(_or_default(f"pick.{name}", f) for name, f in zip(names, view.spec.features, strict=True))}
+SELECT e.tg_row, n.tg_holds_from, {columns}
 FROM entities e LEFT JOIN newest n ON n.tg_row = e.tg_row
 """  # noqa: S608
 

@@ -1,0 +1,181 @@
+"""Materialize a view: its values as of one time into the offline Parquet and the online store, then the watermark.
+
+A value's as-of time m is the end of the run's interval, and the value is the offline one as known at m. A full run
+writes every entity with an event known by m. An incremental run from the watermark w rewrites every entity for which an
+event entered or left any window between w and m, or became known, and whatever late events may have touched; where
+a value's TTL is shorter than its longest window, also every entity with an event in a window, so that none expires
+while it is still right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate_api.feature_view import FeatureView
+from tidegate_components.features.encoding import StoredValue, from_micros, to_micros
+from tidegate_components.features.errors import BadFeaturesError
+from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
+from tidegate_components.features.source import Connection, open_source, view_error
+from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
+from tidegate_components.storage import replacing, resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Materialized", "materialize", "next_interval"]
+
+_CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What a run did. Times are UTC; `rows` counts the entities written."""
+
+    watermark: datetime
+    rows: int
+    start: datetime
+    end: datetime
+    newest_event_time: datetime | None
+    schema_hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The report that the operator reads."""
+        return {
+            "watermark": _text(self.watermark),
+            "rows": self.rows,
+            "interval": {"from": _text(self.start), "to": _text(self.end)},
+            "newestEventTime": _text(self.newest_event_time) if self.newest_event_time else None,
+            "schemaHash": self.schema_hash,
+        }
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def next_interval(view: FeatureView, store: OnlineStore, now: datetime) -> tuple[datetime | None, datetime]:
+    """From the watermark (None: never, or the computation has changed) to `now`, at most `maxWindow` long."""
+    there = store.watermark(view)
+    if there is None or there.transform_hash != view.transform_hash:
+        return None, now
+    start = from_micros(there.micros)
+    longest = view.spec.materialization.max_window
+    return start, min(now, start + longest) if longest else now
+
+
+def materialize(
+    view: FeatureView,
+    store: OnlineStore,
+    end: datetime,
+    start: datetime | None = None,
+    claims: dict[str, Path] | None = None,
+) -> Materialized:
+    """Write the view's values as of `end` to both stores, then advance the watermark by compare-and-set.
+
+    With `start` only entities that changed since then (see the module). Running it again writes the same. Raises
+    BadFeaturesError for a source that does not fit or an empty interval, OnlineStoreError for an unreachable store, and
+    BadFeaturesError where another run moved the watermark meanwhile.
+    """
+    import duckdb
+
+    before = store.watermark(view)
+    first, last = to_micros(start) if start else None, to_micros(end)
+    _check_interval(view, first, last)
+    with duckdb.connect() as db:
+        open_source(db, view, claims)
+        newest, oldest = _ends(db, view, last)
+        _select_entities(db, view, first, last)
+        values = _values(db, view)
+    _write_offline(view, values, last, claims)
+    rows = store.write(view, _online_rows(view, values, last))
+    watermark = _advance(view, store, before, last)
+    begin = start or from_micros(min(oldest if oldest is not None else last, last))
+    return Materialized(
+        watermark, rows, begin, end, from_micros(newest) if newest is not None else None, view.schema_hash
+    )
+
+
+def _check_interval(view: FeatureView, first: int | None, last: int) -> None:
+    if first is not None and first > last:
+        raise view_error(view, "materialization", f"{from_micros(first)} to {from_micros(last)}", "from before to")
+
+
+def _ends(db: Connection, view: FeatureView, last: int) -> tuple[int | None, int | None]:
+    """Newest and oldest event time known by `last`."""
+    query = f"SELECT max(tg_at), min(tg_at) FROM ({events_query(view)}) WHERE tg_known <= {last} AND tg_at <= {last}"  # noqa: S608
+    newest, oldest = db.execute(query).fetchall()[0]
+    return newest, oldest
+
+
+def _select_entities(db: Connection, view: FeatureView, first: int | None, last: int) -> None:
+    keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
+    changed = "true" if first is None else _changed(view, first, last)
+    db.execute(f"""
+CREATE OR REPLACE TEMP TABLE entities AS
+SELECT row_number() OVER (ORDER BY {keys}) AS tg_row, {last} AS tg_as_of, {keys}
+FROM (SELECT DISTINCT {keys} FROM ({events_query(view)}) WHERE tg_known <= {last} AND tg_at <= {last} AND ({changed}))
+""")  # noqa: S608
+
+
+def _changed(view: FeatureView, first: int, last: int) -> str:
+    """SQL: the event is in a window as of one of `first` and `last` but not of the other, or may have come late."""
+    late = in_micros(view.spec.materialization.allowed_lateness or timedelta(0))
+    conditions = [f"tg_at >= {first - late}", f"tg_known > {first}"]
+    windows = sorted({f.aggregate.window for f in view.spec.features if f.aggregate})
+    for window in map(in_micros, windows):
+        conditions.append(f"(tg_at >= {first - window} AND tg_at < {last - window})")
+    if windows and view.spec.ttl is not None and view.spec.ttl < windows[-1]:
+        conditions.append(f"tg_at >= {last - in_micros(windows[-1])}")
+    return " OR ".join(conditions)
+
+
+def _values(db: Connection, view: FeatureView) -> pa.Table:
+    """Entity keys, features and `tg_holds_from` (micros), one row per entity that has a value, as known at the run's end."""
+    import duckdb
+
+    keys = ", ".join(f"e.{quoted(key.name)}" for key in view.spec.entity.join_keys)
+    features = ", ".join(f"f.{quoted(feature.name)}" for feature in view.spec.features)
+    holds_from = "e.tg_as_of" if view.spec.sql is None else "f.tg_holds_from"
+    try:
+        return db.sql(f"""
+SELECT {keys}, {features}, {holds_from} AS tg_holds_from
+FROM entities e JOIN ({as_of_query(view, as_known=True)}) f ON f.tg_row = e.tg_row
+WHERE {holds_from} IS NOT NULL ORDER BY e.tg_row
+""").to_arrow_table()  # noqa: S608
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
+
+
+def _write_offline(view: FeatureView, values: pa.Table, last: int, claims: dict[str, Path] | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = values.drop_columns(["tg_holds_from"])
+    stamped = kept.append_column("as_of", pa.array([last] * values.num_rows, pa.timestamp("us", tz="UTC")))
+    name = from_micros(last).strftime("%Y%m%dT%H%M%S.%fZ")
+    with replacing(resolve(view.spec.offline.uri, claims) / f"as_of={name}.parquet") as beside:
+        pq.write_table(stamped, beside)
+
+
+def _online_rows(view: FeatureView, values: pa.Table, last: int) -> Iterator[tuple[tuple[Any, ...], StoredValue, int]]:
+    width = len(view.spec.entity.join_keys)
+    for batch in values.to_batches(max_chunksize=_CHUNK):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield row[:width], StoredValue(last, row[width:-1]), expiry_ms(view, row[-1])
+
+
+def _advance(view: FeatureView, store: OnlineStore, before: Watermark | None, last: int) -> datetime:
+    same = before is not None and before.transform_hash == view.transform_hash
+    if same and before is not None and before.micros >= last:
+        return from_micros(before.micros)
+    if not store.advance(view, before, Watermark(last, view.schema_hash, view.transform_hash)):
+        raise BadFeaturesError(
+            resource=f"FeatureView {view.metadata.name}", field="watermark", value=str(store.watermark(view)),
+            expected=f"{before} as when this run began: another run has moved it",
+            remedy="run it again; values are newest-wins, so nothing is lost",
+        )  # fmt: skip
+    return from_micros(last)

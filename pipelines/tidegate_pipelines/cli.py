@@ -1,0 +1,28 @@
+"""The `tidegate` command line. Exit codes: 0 ok, 1 failed, 2 bad input.
+
+Each group lives in a module of its own; nothing heavy is imported until a command needs it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from tidegate_pipelines import cli_events, cli_features, cli_model, cli_pipeline
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Tidegate: from raw event logs to a judged, reversible rollout of a CTR model.\n\n"
+    "Exit codes: 0 ok, 1 failed, 2 bad input.",
+)
+app.add_typer(cli_pipeline.app, name="pipeline", help="Compile, run and submit training pipelines.")
+app.add_typer(cli_features.app, name="features", help="Validate, join, materialize and read feature views.")
+app.add_typer(cli_model.app, name="model", help="Fetch, verify and probe model packages.")
+app.add_typer(cli_events.app, name="events", help="Ingest, clean and join event logs.")
+
+
+def main() -> None:
+    """Entry point of the `tidegate` script."""
+    app()

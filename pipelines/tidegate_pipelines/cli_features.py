@@ -1,0 +1,158 @@
+"""`tidegate features`: validate, join, materialize, get."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate_pipelines.terminal import print_json, speaking
+
+if TYPE_CHECKING:
+    from tidegate_api.feature_view import FeatureView
+    from tidegate_components.features.materialize import Materialized
+    from tidegate_components.features.online import OnlineStore
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Online = Annotated[
+    str, typer.Option(help="redis://HOST:PORT/DB; default: the view's own.", envvar="TIDEGATE_ONLINE_URL")
+]
+
+
+@app.command("validate")
+def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML files.")], json_: Json = False) -> None:
+    """Check FeatureView files: their form, and that their sources fit.
+
+    Example: tidegate features validate manifests/examples/user-activity.yaml
+    """
+    import duckdb
+
+    from tidegate_components.features.source import load_views, open_source
+
+    with speaking():
+        found = [view for path in views for view in load_views(path)]
+        for view in found:
+            with duckdb.connect() as db:
+                open_source(db, view)
+        if json_:
+            print_json([{"name": v.metadata.name, "schemaHash": v.schema_hash} for v in found])
+        else:
+            for view in found:
+                typer.echo(f"{view.metadata.name}: {len(view.spec.features)} features fit their source")
+
+
+@app.command("join")
+def join(
+    entities: Annotated[Path, typer.Option(help="Parquet with join keys and a timestamp.")],
+    timestamp: Annotated[str, typer.Option(help="Column with the time as of which features hold.")],
+    views: Annotated[Path, typer.Option(help="Folder with FeatureView files, or one file.")],
+    out: Annotated[Path, typer.Option(help="Parquet to write.")],
+    as_known: Annotated[bool, typer.Option("--as-known", help="Only events that were known by then.")] = False,
+    json_: Json = False,
+) -> None:
+    """Join features to entities as of each row's own time; keeps row order and every column.
+
+    Example: tidegate features join --entities e.parquet --timestamp event_time --views views/ --out training.parquet
+    """
+    from tidegate_components.features.compute import join_file
+    from tidegate_components.features.errors import BadFeaturesError
+    from tidegate_components.features.source import load_views
+
+    with speaking():
+        if not entities.is_file():
+            raise BadFeaturesError(
+                resource="entities", field="--entities", value=str(entities), expected="a Parquet file",
+                remedy="check the path",
+            )  # fmt: skip
+        rows = join_file(entities, timestamp, load_views(views), out, as_known=as_known)
+        print_json({"rows": rows, "out": str(out)}) if json_ else typer.echo(f"wrote {rows} rows to {out}")
+
+
+@app.command("materialize")
+def materialize(
+    view: Annotated[Path, typer.Argument(help="FeatureView YAML file.")],
+    from_: Annotated[str, typer.Option("--from", help="Rewrite what changed since this time; RFC 3339.")] = "",
+    to: Annotated[str, typer.Option("--to", help="As-of time of the values; RFC 3339; default: now.")] = "",
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="From the watermark, bounded by maxWindow.")
+    ] = False,
+    online: Online = "",
+    report: Annotated[Path | None, typer.Option(help="Also write the JSON report, or {error}, to this file.")] = None,
+    json_: Json = False,
+) -> None:
+    """Compute a view's values as of a time into the offline and the online store.
+
+    Example: tidegate features materialize user-activity.yaml --incremental --online redis://localhost:6379/0
+    """
+    with speaking(report=report):
+        from tidegate_components.features.source import load_views
+
+        found = load_views(view)[0]
+        done = _materialize(found, _open(found, online), from_, to, incremental)
+        if report is not None:
+            report.write_text(json.dumps(done.to_json()))
+        if json_:
+            print_json(done.to_json())
+        else:
+            typer.echo(f"{found.metadata.name}: {done.rows} entities as of {done.end}, watermark {done.watermark}")
+
+
+def _materialize(view: FeatureView, store: OnlineStore, from_: str, to: str, incremental: bool) -> Materialized:
+    from tidegate_components.events.ingest import parse_time
+    from tidegate_components.features.materialize import materialize as run
+    from tidegate_components.features.materialize import next_interval
+
+    now = parse_time(to) if to else datetime.now(UTC)
+    if incremental:
+        start, end = next_interval(view, store, now)
+    else:
+        start, end = parse_time(from_) if from_ else None, now
+    return run(view, store, end, start)
+
+
+def _open(view: FeatureView, online: str) -> OnlineStore:
+    from tidegate_components.features.errors import OnlineStoreError
+    from tidegate_components.features.online import open_store
+
+    url = online or view.spec.online.redis.url
+    if not url:
+        raise OnlineStoreError(
+            resource=f"FeatureView {view.metadata.name}", field="online.redis", value="an address in a Secret",
+            expected="--online redis://HOST:PORT/DB", remedy="pass --online or set TIDEGATE_ONLINE_URL",
+        )  # fmt: skip
+    return open_store(url)
+
+
+@app.command("get")
+def get(
+    view: Annotated[Path, typer.Option(help="FeatureView YAML file.")],
+    key: Annotated[list[str], typer.Option(help="Entity key; parts of a composite key by comma. As often as needed.")],
+    online: Online = "",
+    json_: Json = False,
+) -> None:
+    """Read features of entities from the online store, in one round trip.
+
+    Example: tidegate features get --view user-activity.yaml --key 42 --key 43 --online redis://localhost:6379/0
+    """
+    from tidegate_components.features.read import get_features, parse_key
+    from tidegate_components.features.source import load_views
+
+    with speaking():
+        found = load_views(view)[0]
+        rows = get_features(found, _open(found, online), [parse_key(found, text) for text in key])
+        print_json(rows) if json_ else _show(rows)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        head = ",".join(map(str, row["key"]))
+        typer.echo(f"{head}  as of {row['asOf']}" if row["found"] else f"{head}  not stored: defaults")
+        for name, value in row["features"].items():
+            typer.echo(f"  {name:<28}{value}")

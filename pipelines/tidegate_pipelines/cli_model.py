@@ -1,0 +1,81 @@
+"""`tidegate model`: fetch, verify and probe model packages. Light: neither torch nor mlflow is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate_pipelines.terminal import FAILED, print_json, speaking
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command("fetch")
+def fetch(
+    uri: Annotated[str, typer.Option(help="A path, file://, pvc://CLAIM/PATH, http(s):// or mlflow-artifacts:/PATH.")],
+    digest: Annotated[str, typer.Option(help="sha256:HEX of the package's SHA256SUMS.")],
+    into: Annotated[Path, typer.Option(help="Folder; gets package/ and golden_probe.py.")],
+    json_: Json = False,
+) -> None:
+    """Fetch a package and verify every byte; the target is whole or untouched.
+
+    mlflow-artifacts:/ is read through the server that MLFLOW_TRACKING_URI names.
+
+    Example: tidegate model fetch --uri mlflow-artifacts:/1/RUN/artifacts/package --digest sha256:... --into /models
+    """
+    from tidegate_components.packaging.fetch import fetch as fetch_package
+
+    with speaking():
+        package = fetch_package(uri, digest, into)
+        print_json({"package": str(package), "digest": digest}) if json_ else typer.echo(f"{package} is {digest}")
+
+
+@app.command("verify")
+def verify(
+    package: Annotated[Path, typer.Argument(help="Package folder.")],
+    digest: Annotated[str | None, typer.Option(help="sha256:HEX that it must have.")] = None,
+    json_: Json = False,
+) -> None:
+    """Check a package against its SHA256SUMS.
+
+    Example: tidegate model verify ./package --digest sha256:...
+    """
+    from tidegate_api.model_package import package_digest
+    from tidegate_components.packaging.layout import SUMS
+    from tidegate_components.packaging.verify import verify as verify_package
+
+    with speaking():
+        manifest = verify_package(package, digest)
+        found = package_digest((package / SUMS).read_bytes())
+        if json_:
+            print_json({"digest": found, "model": manifest.to_dict()})
+        else:
+            typer.echo(f"{package}: model {manifest.name} ({manifest.version}) is whole, {found}")
+
+
+@app.command("probe")
+def probe(
+    package: Annotated[Path, typer.Option(help="Package folder.")],
+    url: Annotated[str, typer.Option(help="HTTP address of the model server.")] = "http://127.0.0.1:8000",
+    json_: Json = False,
+) -> None:
+    """Ask a model server the package's golden requests and compare its answers.
+
+    Example: tidegate model probe --package /models/package --url http://127.0.0.1:8000
+    """
+    from tidegate_components.packaging.golden_probe import probe as ask
+
+    with speaking():
+        fault = ask(package, url)
+        if json_:
+            print_json({"agrees": not fault, "fault": fault})
+        else:
+            typer.echo(fault or f"golden answers of {package} agree")
+        if fault:
+            raise typer.Exit(FAILED)

@@ -1,0 +1,51 @@
+"""How commands speak: a sentence on stderr and an exit code for what went wrong, JSON or tables on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tidegate_api.errors import TidegateError
+
+__all__ = ["BAD_INPUT", "FAILED", "print_json", "progress", "speaking"]
+
+FAILED, BAD_INPUT = 1, 2
+
+
+@contextmanager
+def speaking(code: int = BAD_INPUT, report: Path | None = None) -> Iterator[None]:
+    """Turn a TidegateError into its sentence and exit code `code`; into {"error": sentence} in `report` as well.
+
+    Anything else that fails exits with FAILED, its message, and a hint how to see the traceback (TIDEGATE_DEBUG=1).
+    """
+    try:
+        yield
+    except TidegateError as error:
+        _end(str(error), code, report)
+    except Exception as error:
+        if os.environ.get("TIDEGATE_DEBUG"):
+            raise
+        _end(f"{type(error).__name__}: {error} (set TIDEGATE_DEBUG=1 for the traceback)", FAILED, report)
+
+
+def _end(sentence: str, code: int, report: Path | None) -> None:
+    if report is not None:
+        report.write_text(json.dumps({"error": sentence}))
+    typer.secho(f"tidegate: {sentence}", err=True, fg="red")
+    raise typer.Exit(code)
+
+
+def progress(text: str) -> None:
+    """One line for the person who waits, on stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(value, indent=1, default=str))
