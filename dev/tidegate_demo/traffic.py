@@ -75,13 +75,15 @@ async def drive(target: Target, bodies: Sequence[bytes], rate: float, seconds: f
     headers = {"Host": target.host, "Content-Type": "application/json"}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     connector = aiohttp.TCPConnector(limit=_IN_FLIGHT)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
-        async with asyncio.TaskGroup() as group:
-            reporter = group.create_task(_report(counts, out))
-            requests = [_Request(session, target.url, body, counts, limit) for body in bodies]
-            await _send_all(group, requests, rate, seconds, stop)
-            await _drained(limit)
-            reporter.cancel()
+    async with (
+        aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        reporter = group.create_task(_report(counts, out))
+        requests = [_Request(session, target.url, body, counts, limit) for body in bodies]
+        await _send_all(group, requests, rate, seconds, stop)
+        await _drained(limit)
+        reporter.cancel()
     _write(counts, out)
     return counts
 

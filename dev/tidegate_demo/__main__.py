@@ -1,0 +1,101 @@
+"""`make demo`: everything from raw interactions to a judged canary, then one summary and demo.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tidegate_demo.facts import facts
+from tidegate_demo.install import everything
+from tidegate_demo.story import DEPLOYMENT, HOST, VIEWS, Story
+from tidegate_dev import paths
+from tidegate_dev.errors import DevError
+from tidegate_dev.progress import Progress
+
+_OUT = Path(__file__).parents[2] / "demo.json"
+
+
+def main() -> int:
+    """Run the demo; 0 when every rollout ended as it should."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--plain", action="store_true", help="plain progress lines")
+    progress = Progress(parser.parse_args().plain)
+    start = time.monotonic()
+    try:
+        installed = everything(progress)
+        Story(installed.cluster, installed.addresses, paths.state() / "demo", progress).tell()
+        found = facts(installed.cluster, installed.addresses, DEPLOYMENT, VIEWS)
+    except DevError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    beside = _OUT.with_suffix(".part")
+    beside.write_text(json.dumps(found, indent=2) + "\n")
+    beside.replace(_OUT)
+    _show(found, time.monotonic() - start)
+    return 0
+
+
+def _show(found: dict[str, Any], seconds: float) -> None:
+    console = Console(width=max(100, Console().width))
+    console.rule(f"What happened ({seconds / 60:.1f} minutes)")
+    console.print(_timeline(found))
+    console.print(_versions(found))
+    console.print(_views(found))
+    where = found["addresses"]
+    console.print(f"champion: version {found['champion']}   challenger: version {found['challenger']}")
+    console.print(f"MLflow {where['mlflow']}   Prometheus {where['prometheus']}")
+    console.print(f"Model  {where['gateway']}/v2/models/{DEPLOYMENT}/infer with header Host: {HOST}")
+    console.print(f"Facts  {_OUT}    Cluster  dev/cluster kubectl get md,fv,hpa    Clean up  make demo-down")
+
+
+def _timeline(found: dict[str, Any]) -> Table:
+    table = Table("time", "what", "said", box=None, header_style="bold", title="timeline", title_justify="left")
+    for row in found["timeline"]:
+        table.add_row(row["at"][11:19], row["reason"], row["message"])
+    return table
+
+
+def _versions(found: dict[str, Any]) -> Table:
+    table = Table(
+        "version",
+        "outcome",
+        "requests",
+        "failed",
+        "reason",
+        box=None,
+        header_style="bold",
+        title="versions",
+        title_justify="left",
+    )
+    for row in found["versions"]:
+        color = "green" if row["outcome"] == "promoted" else "red"
+        counts = (str(row["requests"]), str(row["failedRequests"]))
+        table.add_row(str(row["version"]), f"[{color}]{row['outcome']}[/]", *counts, row["reason"])
+    return table
+
+
+def _views(found: dict[str, Any]) -> Table:
+    table = Table(
+        "view",
+        "ready",
+        "entities",
+        "watermark",
+        box=None,
+        header_style="bold",
+        title="feature views",
+        title_justify="left",
+    )
+    for row in found["views"]:
+        table.add_row(row["name"], str(row["ready"]), str(row["rows"]), str(row["watermark"]))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
