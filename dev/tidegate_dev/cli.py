@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from tidegate_dev import catalogue, choice, images, lock
 from tidegate_dev.choice import Cluster
@@ -16,10 +17,11 @@ from tidegate_dev.progress import Progress
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one verb and return the exit status: 0, 1 for a failure, 2 where the machine cannot do it."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(words)
-    progress = Progress(plain=options.progress == "plain")
     try:
-        return int(options.verb(options, progress) or 0)
+        if words[:1] == ["kubectl"]:
+            _kubectl(words[1:])
+        options = _parser().parse_args(words)
+        return int(options.verb(options, Progress(plain=options.progress == "plain")) or 0)
     except DevError as error:
         print(f"dev/cluster: {error}", file=sys.stderr)
         return error.exit_code
@@ -39,8 +41,6 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--json", action="store_true", help="print JSON")
         if name == "load":
             one.add_argument("archive", type=Path, help="an archive as docker save or buildah push makes it")
-        if name == "kubectl":
-            one.add_argument("words", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -106,10 +106,14 @@ def _load(options: argparse.Namespace, progress: Progress) -> None:
         cluster.builder().load(options.archive)
 
 
-def _kubectl(options: argparse.Namespace, progress: Progress) -> None:
+def _kubectl(words: list[str]) -> NoReturn:
+    """Become kubectl, which reads all words after the verb itself."""
     kubectl = choice.choose().kubectl()
-    words = options.words[1:] if options.words[:1] == ["--"] else options.words
-    os.execve(kubectl.program, ["kubectl", *words], {**os.environ, "KUBECONFIG": kubectl.kubeconfig})
+    os.execve(kubectl.program, ["kubectl", *words], {**os.environ, "KUBECONFIG": kubectl.kubeconfig})  # noqa: S606
+
+
+def _kubectl_help(options: argparse.Namespace, progress: Progress) -> None:
+    """Stand for the verb in the list of verbs; `main` carries it out."""
 
 
 def _binaries(options: argparse.Namespace, progress: Progress) -> None:
@@ -130,7 +134,7 @@ _VERBS: dict[str, tuple[Callable[[argparse.Namespace, Progress], int | None], st
     "images": (_images, "build the images whose inputs changed and bring them to the cluster"),
     "platform": (_platform, "install Redis, MLflow, Prometheus and the gateway, and wait for them"),
     "load": (_load, "bring an image archive to the cluster"),
-    "kubectl": (_kubectl, "run kubectl against the cluster"),
+    "kubectl": (_kubectl_help, "run kubectl against the cluster"),
     "binaries": (_binaries, "build Kubernetes' programs if need be and print their folder (a KUBEBUILDER_ASSETS)"),
     "down": (_down, "take the cluster down and leave nothing behind"),
 }
