@@ -116,7 +116,7 @@ def submit(
 
 def _submit(file: Path, host: str, arguments: dict[str, Any], experiment: str) -> str:
     import kfp
-    from kfp_server_api.exceptions import ApiException
+    from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
     from urllib3.exceptions import HTTPError
 
     from tidegate_pipelines.catalogue import PipelineError

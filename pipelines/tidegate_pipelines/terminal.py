@@ -22,12 +22,14 @@ FAILED, BAD_INPUT = 1, 2
 def speaking(code: int = BAD_INPUT, report: Path | None = None) -> Iterator[None]:
     """Turn a TidegateError into its sentence and exit code `code`; into {"error": sentence} in `report` as well.
 
+    An error that trying again may mend (a store or server that does not answer) exits with FAILED.
+
     Anything else that fails exits with FAILED, its message, and a hint how to see the traceback (TIDEGATE_DEBUG=1).
     """
     try:
         yield
     except TidegateError as error:
-        _end(str(error), code, report)
+        _end(str(error), FAILED if getattr(error, "transient", False) else code, report)
     except Exception as error:
         if os.environ.get("TIDEGATE_DEBUG"):
             raise

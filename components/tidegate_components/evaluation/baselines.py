@@ -29,13 +29,15 @@ def popularity(train: Arrays, test: Arrays, inputs: Inputs) -> Array:
     clicks = np.bincount(items, weights=train.labels, minlength=rows)
     shown = np.bincount(items, minlength=rows)
     shares: Array = (clicks + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS)
-    return shares[test.ids[:, column]]
+    scores: Array = shares[test.ids[:, column]]
+    return scores
 
 
 def logistic_regression(train: Arrays, validation: Arrays, test: Arrays, inputs: Inputs) -> Array:
-    """Probabilities [N] of an L2 logistic regression; its strength is chosen on the validation set, as the model's epoch.
+    """Probabilities [N] of an L2 logistic regression on exactly what Wide & Deep reads.
 
-    It reads exactly what Wide & Deep reads: every id one-hot (unknown ids are all zero), the same scaled numbers.
+    Every id is one-hot (an unknown id is all zero), the numbers are scaled the same. Its strength is chosen on the
+    validation set, as the model's epoch is.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -49,7 +51,7 @@ def logistic_regression(train: Arrays, validation: Arrays, test: Arrays, inputs:
 def _matrix(data: Arrays, train: Arrays, inputs: Inputs) -> Any:
     """Sparse [N, one column per known id + numbers]."""
     import torch
-    from scipy import sparse
+    from scipy import sparse  # type: ignore[import-untyped]
 
     from tidegate_components.models.scoring import Scale
 

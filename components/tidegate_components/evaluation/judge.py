@@ -35,7 +35,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by contender (`wide_deep`, `popularity`, `logistic_regression`) on the same rows, and what explains them."""
+    """Metrics of `wide_deep`, `popularity` and `logistic_regression` on the same rows, and what explains them."""
 
     metrics: dict[str, dict[str, float]]
     slices: list[Slice]
@@ -53,10 +53,9 @@ class Evaluation:
     def headline(self) -> str:
         """The outcome in one sentence."""
         model, pop, linear = (self.metrics[name]["auc"] for name in (MODEL, POPULARITY, REGRESSION))
-        verb = (
-            "ranks better than both baselines" if self.beats_baselines else "does not rank better than both baselines"
-        )
-        return f"Wide & Deep {verb}: AUC {model:.4f}, logistic regression {linear:.4f}, popularity {pop:.4f}."
+        verb = "ranks" if self.beats_baselines else "does not rank"
+        found = f"AUC {model:.4f}, logistic regression {linear:.4f}, popularity {pop:.4f}"
+        return f"Wide & Deep {verb} better than both baselines: {found}."
 
 
 def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path, into: Path) -> Evaluation:

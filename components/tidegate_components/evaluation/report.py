@@ -25,12 +25,14 @@ _PAD = 42
 _STYLE = """
 body{font:16px/1.5 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:#1b2733;margin:0;background:#f4f6f8}
 main{max-width:900px;margin:0 auto;padding:32px 24px;background:#fff}
-h1{font-size:26px;margin:0 0 4px} h2{font-size:19px;margin:34px 0 8px} p{margin:6px 0} .muted{color:#5a6b7b;font-size:14px}
+h1{font-size:26px;margin:0 0 4px} h2{font-size:19px;margin:34px 0 8px} p{margin:6px 0}
+.muted{color:#5a6b7b;font-size:14px}
 .headline{font-size:18px;padding:12px 16px;border-left:5px solid #157f5b;background:#eaf6f1;margin:16px 0}
 .headline.bad{border-color:#b3402a;background:#fbeeeb}
 table{border-collapse:collapse;width:100%;margin:10px 0;font-variant-numeric:tabular-nums}
 th,td{padding:7px 10px;border-bottom:1px solid #dde4ea;text-align:right} th:first-child,td:first-child{text-align:left}
-th{font-size:14px;color:#3b4b5a} td small{display:block;color:#5a6b7b;max-width:330px} td.best{font-weight:700;color:#0e6a4b}
+th{font-size:14px;color:#3b4b5a} td small{display:block;color:#5a6b7b;max-width:330px}
+td.best{font-weight:700;color:#0e6a4b}
 svg{max-width:100%;height:auto} figure{margin:10px 0} figcaption{font-size:14px;color:#5a6b7b}
 """
 
@@ -43,13 +45,14 @@ def write_report(evaluation: Evaluation, model: str, facts: dict[str, str], into
 
 def render_report(evaluation: Evaluation, model: str, facts: dict[str, str]) -> str:
     """The report as HTML."""
+    rows = evaluation.rows
     tone = "" if evaluation.beats_baselines else " bad"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{escape(model)}: evaluation</title><style>{_STYLE}</style></head><body><main>
 <h1>{escape(model)}: evaluation</h1>
-<p class="muted">Judged on {evaluation.rows["test"]:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC,
-all later than the {evaluation.rows["train"]:,} it learned from and the {evaluation.rows["validation"]:,} that chose when to stop.</p>
+<p class="muted">Judged on {rows["test"]:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC,
+all later than the {rows["train"]:,} it learned from and the {rows["validation"]:,} that chose when to stop.</p>
 <p class="headline{tone}">{escape(evaluation.headline)}</p>
 <h2>How good is it?</h2>{_metric_table(evaluation)}
 <p class="muted">All three saw the same data; the best value of each line is bold. Popularity orders items by their past

@@ -47,7 +47,7 @@ RULES: tuple[Rule, ...] = (
     Rule("impressions", "duplicate", _DUPLICATE.format("request_id, item_id")),
     Rule("ratings", "duplicate", _DUPLICATE.format("request_id, item_id")),
 )
-"""A row goes to quarantine for the first of its table's rules that it breaks. Several clicks of one impression may stand."""
+"""A row is quarantined for the first of its table's rules that it breaks. Several clicks of one item may stand."""
 
 
 def clean(folder: Path, into: Path, quarantine: Path, rules: tuple[Rule, ...] = RULES) -> list[CleanReport]:

@@ -1,1 +1,1 @@
-"""Features: one definition (the FeatureView) for training and serving: SQL, point-in-time join, materialization, reads."""
+"""Features: one definition (the FeatureView) for both stores: SQL, point-in-time join, materialization, reads."""

@@ -12,7 +12,9 @@ class BadFeaturesError(TidegateError):
 
 
 class OnlineStoreError(TidegateError):
-    """The online store cannot be reached or refuses the work."""
+    """The online store cannot be reached or refuses the work. Trying again may help."""
+
+    transient = True
 
 
 class SchemaMismatchError(TidegateError):

@@ -30,7 +30,7 @@ def join_views(
     as_known: bool = False,
     claims: dict[str, Path] | None = None,
 ) -> pa.Table:
-    """Append one column `VIEW__FEATURE` per feature to `entities`, as of column `timestamp`; keeps row order and columns.
+    """Append one column `VIEW__FEATURE` per feature to `entities`, as of column `timestamp`; rows keep their order.
 
     `as_known` counts only events that were known by then. Raises BadFeaturesError where `entities` lacks a join key or
     a timestamp, and where a view does not fit its source. Semantics: "As of time t" in docs/feature-views.md.

@@ -126,15 +126,14 @@ def _changed(view: FeatureView, first: int, last: int) -> str:
     late = in_micros(view.spec.materialization.allowed_lateness or timedelta(0))
     conditions = [f"tg_at >= {first - late}", f"tg_known > {first}"]
     windows = sorted({f.aggregate.window for f in view.spec.features if f.aggregate})
-    for window in map(in_micros, windows):
-        conditions.append(f"(tg_at >= {first - window} AND tg_at < {last - window})")
+    conditions += [f"(tg_at >= {first - w} AND tg_at < {last - w})" for w in map(in_micros, windows)]
     if windows and view.spec.ttl is not None and view.spec.ttl < windows[-1]:
         conditions.append(f"tg_at >= {last - in_micros(windows[-1])}")
     return " OR ".join(conditions)
 
 
 def _values(db: Connection, view: FeatureView) -> pa.Table:
-    """Entity keys, features and `tg_holds_from` (micros), one row per entity that has a value, as known at the run's end."""
+    """Keys, features and `tg_holds_from` (micros) of every entity that has a value, as known at the run's end."""
     import duckdb
 
     keys = ", ".join(f"e.{quoted(key.name)}" for key in view.spec.entity.join_keys)

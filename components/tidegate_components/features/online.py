@@ -57,7 +57,7 @@ class OnlineStore:
         self._swap = client.register_script(_COMPARE_AND_SET)
 
     def write(self, view: FeatureView, rows: Iterable[tuple[tuple[Any, ...], StoredValue, int]]) -> int:
-        """Write (entity key, value, expiry in Unix ms or 0 for never) where nothing newer is there; returns the rows."""
+        """Write (entity key, value, expiry in Unix ms; 0: never) where nothing newer is there; returns the rows."""
         written = 0
         with _speaking(self._url):
             for batch in _batched(rows, _BATCH):
@@ -70,7 +70,7 @@ class OnlineStore:
         return written
 
     def read(self, wanted: Sequence[tuple[FeatureView, Sequence[object]]]) -> list[StoredValue | None]:
-        """The stored values of (view, entity key) pairs, of several views if need be, in one round trip; None: not there.
+        """The stored values of (view, entity key) pairs in one round trip, also of several views; None: not there.
 
         Raises SchemaMismatchError where a value was written under another schema than the view's.
         """

@@ -56,10 +56,9 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     if not files:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    reader = f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
     try:
-        db.execute(
-            f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM read_parquet([{listed}], union_by_name = true)"
-        )
+        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {reader}")
         _check_columns(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]

@@ -1,7 +1,7 @@
 """FeatureView -> DuckDB SQL. The meaning of every word is "As of time t" in docs/feature-views.md.
 
 All times inside are Int64 UTC microseconds. A query reads the relations `source` (the view's events as they are) and
-`entities` (`tg_row`, `tg_as_of` and the join keys); it gives one row per entity row: `tg_row` and one column per feature.
+`entities` (`tg_row`, `tg_as_of` and the join keys); it gives one row per entity row: `tg_row` and a column per feature.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def as_of_query(view: FeatureView, as_known: bool = False) -> str:
 
 
 def events_query(view: FeatureView) -> str:
-    """The view's events: keys, `tg_at`, `tg_known`, `tg_created` and a column `tg_N` per feature, null where `where` fails.
+    """The view's events: keys, `tg_at`, `tg_known`, `tg_created`, and `tg_N` per feature, null where `where` fails.
 
     For a view with `sql`: the rows that it yields.
     """
@@ -90,10 +90,8 @@ def _same_key(view: FeatureView) -> str:
 def _windowed(view: FeatureView) -> str:
     aggregates = _aggregates(view)
     windows = sorted({aggregate.window for _, _, aggregate in aggregates})
-    named = ", ".join(
-        f"w{n} AS (PARTITION BY {_keys(view)} ORDER BY tg_at RANGE BETWEEN {in_micros(window)} PRECEDING AND 1 PRECEDING)"
-        for n, window in enumerate(windows)
-    )
+    by_time = f"PARTITION BY {_keys(view)} ORDER BY tg_at RANGE BETWEEN"
+    named = ", ".join(f"w{n} AS ({by_time} {in_micros(w)} PRECEDING AND 1 PRECEDING)" for n, w in enumerate(windows))
     features = ", ".join(_column(i, f, a, f" OVER w{windows.index(a.window)}") for i, f, a in aggregates)
     return f"""
 WITH events AS ({events_query(view)}),

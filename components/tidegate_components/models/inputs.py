@@ -135,7 +135,8 @@ def _floats(table: pa.Table, column: str) -> np.ndarray[Any, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.fill_null(table[column].cast(pa.float64()), 0.0).to_numpy()
+    values: np.ndarray[Any, Any] = pc.fill_null(table[column].cast(pa.float64()), 0.0).to_numpy()
+    return values
 
 
 def read_set(path: Path, inputs: Inputs | None = None) -> tuple[Arrays, Inputs]:

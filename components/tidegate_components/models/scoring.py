@@ -1,4 +1,4 @@
-"""The serving twin of the models: plain torch, ids and raw numbers in, probabilities out. It is what ONNX is made of."""
+"""The serving twin of the models: plain torch, ids and raw numbers in, probabilities out. ONNX is made of it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Scorer(nn.Module):
         config = {"inputs": self.inputs.to_dict(), "embedding_dim": self.embedding_dim, "hidden": self.hidden}
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         weights = {name: value.numpy() for name, value in self.state_dict().items()}
-        np.savez(folder / "weights.npz", allow_pickle=False, **weights)  # type: ignore[arg-type]
+        np.savez(folder / "weights.npz", allow_pickle=False, **weights)
 
     @staticmethod
     def load(folder: Path) -> Scorer:
@@ -145,9 +145,9 @@ class Scorer(nn.Module):
         return model.eval()
 
     @torch.no_grad()
-    def scores(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def scores(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """Probabilities [N] of arrays."""
-        result: np.ndarray = self(torch.from_numpy(ids), torch.from_numpy(dense)).numpy()[:, 0]  # type: ignore[type-arg]
+        result: np.ndarray = self(torch.from_numpy(ids), torch.from_numpy(dense)).numpy()[:, 0]
         return result
 
 

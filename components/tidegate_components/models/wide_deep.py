@@ -37,7 +37,7 @@ _LANES = 4
 
 @dataclass(frozen=True)
 class WideDeepConfig:
-    """Width of the embeddings (a multiple of four), of the ReLU layers, their dropout, and the sparse learning rates."""
+    """Width of embeddings (a multiple of four) and ReLU layers, dropout, and the learning rates of the tables."""
 
     embedding_dim: int = 8
     hidden: tuple[int, ...] = (64, 32)
@@ -72,7 +72,8 @@ class WideDeep(nn.Module):
         crossed = {cross_name(pair): cross_rows(*(rows[names.index(name)] for name in pair)) for pair in self.crosses}
         weights = self.wide_weights(_jagged(dict(zip(names, rows, strict=True)) | crossed)).values()
         wide = weights.sum(dim=1, keepdim=True) + self.wide_numbers(numbers)
-        return (wide + deep).squeeze(1)
+        logits: Tensor = (wide + deep).squeeze(1)
+        return logits
 
     def scorer(self) -> Scorer:
         """The same model in plain torch: ids in, probabilities out."""

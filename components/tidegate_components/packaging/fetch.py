@@ -34,7 +34,7 @@ def fetch(uri: str, digest: str, into: Path) -> Path:
     """Bring the package at `uri` to `into/package` and the golden probe to `into/golden_probe.py`; returns the package.
 
     `uri` is a path, file://, pvc://CLAIM/PATH, http(s)://, or mlflow-artifacts:/PATH (read through the tracking server
-    that MLFLOW_TRACKING_URI names). Raises PackageError with a sentence for whatever is wrong; the target stays as it was.
+    that MLFLOW_TRACKING_URI names). Raises PackageError for whatever is wrong; the target then stays as it was.
     """
     opener = _opener(uri)
     with replacing(into / "package") as beside:
@@ -56,7 +56,7 @@ def _opener(uri: str) -> Opener:
         root = resolve(uri)
         return lambda name: _open_plain(root, name)
     root_url = _artifact_url(uri) if scheme == "mlflow-artifacts" else uri.rstrip("/")
-    return lambda name: urllib.request.urlopen(f"{root_url}/{urllib.parse.quote(name)}", timeout=_TIMEOUT_S)  # type: ignore[no-any-return]  # noqa: S310
+    return lambda name: urllib.request.urlopen(f"{root_url}/{urllib.parse.quote(name)}", timeout=_TIMEOUT_S)  # noqa: S310
 
 
 def _artifact_url(uri: str) -> str:

@@ -56,7 +56,7 @@ def parse_sums(text: bytes, package: str) -> dict[str, str]:
 
 
 def write_sums(package: Path) -> str:
-    """Write SHA256SUMS (sorted by name, as `sha256sum` prints it) over every other file; returns the package's digest."""
+    """Write SHA256SUMS (sorted, as `sha256sum` prints it) over every other file; returns the package's digest."""
     names = sorted(p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file() and p.name != SUMS)
     for name in names:
         check_name(name, str(package))

@@ -1,4 +1,4 @@
-"""Make a model package of a trained model: manifest, Triton repository, golden answers, reference, report, checksums."""
+"""Make a model package of a trained model: manifest, Triton repository, golden answers, reference, checksums."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _tensor(name: str, datatype: str, data: np.ndarray[Any, Any]) -> dict[str, A
 
 
 def _write_reference(folder: Path, rows: Arrays, inputs: Inputs, scores: np.ndarray[Any, Any]) -> None:
-    """What inputs and predictions looked like on the test set: deciles of numbers, most frequent ids with their share."""
+    """What the test set looked like: deciles of numbers and scores, most frequent ids with their share."""
     import numpy as np
 
     folder.mkdir()

@@ -36,7 +36,7 @@ _WARMUP = """\
 
 
 def model_config(name: str, ids: int, dense: int) -> str:
-    """The configuration of a model that reads `ids` id columns and `dense` numbers; warm-up with one row and with 64."""
+    """Configuration of a model of `ids` id columns and `dense` numbers; it warms up with one row and with 64."""
     warmups = ",\n".join(_WARMUP.format(rows=rows, ids=ids, dense=dense) for rows in (1, 64))
     return _TEMPLATE.format(
         name=name, max_batch_size=MAX_BATCH_SIZE, ids=ids, dense=dense, queue_delay=_QUEUE_DELAY_US, warmups=warmups

@@ -21,7 +21,9 @@ PACKAGE_TAG = "tidegate.package_uri"
 
 
 class RegistryError(TidegateError):
-    """MLflow does not answer, or refuses."""
+    """MLflow does not answer, or refuses. Trying again may help."""
+
+    transient = True
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 No `from __future__ import annotations` here: KFP needs the annotations as types.
 """
 # mypy: disable-error-code="misc, untyped-decorator"
-# ruff: noqa: PLR0913 - a component's parameters are its public form
+# ruff: noqa: PLR0913, PLR0917 - a component's parameters are its public form
 
 import functools
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def look(data: str, views: str) -> NamedTuple("Looked", [("data_version", str), 
     from tidegate_components.steps import tasks
 
     found = tasks.look(data, views)
-    return found.data_version, found.views  # type: ignore[return-value]
+    return found.data_version, found.views
 
 
 @_light

@@ -57,7 +57,7 @@ class Looked:
 
 
 def look(data: str, views: str) -> Looked:
-    """Read the feature views and the version of the data: content, so that a changed file is never served from a cache."""
+    """Read the feature views and the content version of the data, so that no cache serves what has changed."""
     from tidegate_components.events.ingest import MOVIELENS
     from tidegate_components.features.source import load_views
 
@@ -84,9 +84,8 @@ def clean_events(events: Artifact, clean: Artifact, quarantine: Artifact, summar
     lines = ["| table | rows in | rows out | quarantined | reasons |", "|---|---|---|---|---|"]
     for report in reports:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items()) or "none"
-        lines.append(
-            f"| {report.table} | {report.rows_in} | {report.rows_out} | {report.rows_in - report.rows_out} | {reasons} |"
-        )
+        counts = f"{report.rows_in} | {report.rows_out} | {report.rows_in - report.rows_out}"
+        lines.append(f"| {report.table} | {counts} | {reasons} |")
     Path(summary.path).write_text("\n".join(lines) + "\n")
     _describe(clean, {report.table: report.rows_out for report in reports})
 
@@ -119,7 +118,7 @@ def split_samples(training_set: Artifact, train: Artifact, validation: Artifact,
     from tidegate_components.training.split import split_by_time
 
     parts = (train, validation, test)
-    rows = split_by_time(Path(training_set.path), *(Path(part.path) for part in parts))
+    rows = split_by_time(Path(training_set.path), Path(train.path), Path(validation.path), Path(test.path))
     for part, count in zip(parts, rows.values(), strict=True):
         _describe(part, {"rows": count})
 
@@ -235,7 +234,7 @@ def register_package(mlflow_uri: str, package: Artifact, model: Artifact, digest
 
 
 def deploy_model(deploy_to: str, model_name: str, alias: str, apply: bool, manifest: Artifact) -> str:
-    """deploy: the ModelDeployment as artifact, into `deploy_to` where it is given, applied where told; returns its path."""
+    """deploy: the ModelDeployment as artifact, in `deploy_to` where given, applied where told; returns its path."""
     import shutil
 
     from tidegate_components.deploy.model_deployment import apply as apply_file

@@ -109,7 +109,7 @@ def _one_pass(model: WideDeep, optimizer: Any, ids: Tensor, dense: Tensor, label
 
     model.train()
     total = 0.0
-    for batch in torch.randperm(len(labels)).split(batch_size):
+    for batch in torch.split(torch.randperm(len(labels)), batch_size):
         rows = _with_unknowns(model.inputs, ids[batch])
         loss = binary_cross_entropy_with_logits(model(rows, dense[batch]), labels[batch])
         optimizer.zero_grad()
