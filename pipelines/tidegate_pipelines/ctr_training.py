@@ -61,7 +61,7 @@ def ctr_training(
     deploy_to: str = "",
     apply: bool = False,
     embedding_dim: int = 8,
-    hidden: str = "64,32",
+    hidden: str = "128,64",
     epochs: int = 6,
     learning_rate: float = 0.002,
     seed: int = 7,

@@ -53,7 +53,7 @@ def render_report(evaluation: Evaluation, model: str, facts: dict[str, str]) -> 
 <h1>{escape(model)}: evaluation</h1>
 <p class="muted">Judged on {rows["test"]:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC,
 all later than the {rows["train"]:,} it learned from and the {rows["validation"]:,} that chose when to stop.</p>
-<p class="headline{tone}">{escape(evaluation.headline)}</p>
+<p class="headline{tone}">{escape(evaluation.headline)}{_shortfall(evaluation.metrics)}</p>
 <h2>How good is it?</h2>{_metric_table(evaluation)}
 <p class="muted">All three saw the same data; the best value of each line is bold. Popularity orders items by their past
 share of clicks. The logistic regression reads exactly the inputs that Wide &amp; Deep reads.</p>
@@ -76,6 +76,16 @@ def _metric_row(key: str, metrics: dict[str, dict[str, float]]) -> str:
     best = min(values, key=lambda who: _badness(key, values[who]))
     cells = "".join(f"<td{' class=best' if who == best else ''}>{value:.4f}</td>" for who, value in values.items())
     return f"<tr><td>{name}<small>{escape(meaning)}</small></td>{cells}</tr>"
+
+
+def _shortfall(metrics: dict[str, dict[str, float]]) -> str:
+    """Where a baseline is ahead, said as plainly as the headline."""
+    ahead = [
+        f"{_CONTENDERS[who]} is ahead on {' and '.join(names)}"
+        for who in (REGRESSION, POPULARITY)
+        if (names := [_METRICS[k][0] for k in _METRICS if _badness(k, metrics[who][k]) < _badness(k, metrics[MODEL][k])])
+    ]
+    return f"<br><small>{'; '.join(ahead)}.</small>" if ahead else ""
 
 
 def _badness(key: str, value: float) -> float:

@@ -38,10 +38,10 @@ def _is_view(file: Path) -> bool:
     import yaml
 
     try:
-        body = yaml.safe_load(file.read_text())
+        bodies = list(yaml.safe_load_all(file.read_text()))
     except yaml.YAMLError:
         return True
-    return isinstance(body, dict) and body.get("kind") == "FeatureView"
+    return any(isinstance(body, dict) and body.get("kind") == "FeatureView" for body in bodies)
 
 
 def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | None = None) -> None:

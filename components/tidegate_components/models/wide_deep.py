@@ -40,7 +40,7 @@ class WideDeepConfig:
     """Width of embeddings (a multiple of four) and ReLU layers, dropout, and the learning rates of the tables."""
 
     embedding_dim: int = 8
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     deep_sparse_lr: float = 0.02
     wide_sparse_lr: float = 0.02

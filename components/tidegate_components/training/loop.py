@@ -24,7 +24,7 @@ class Settings:
     """What a run may turn. Rates are per step; `patience` counts epochs without a better validation AUC."""
 
     embedding_dim: int = 8
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...] = (128, 64)
     epochs: int = 6
     batch_size: int = 1024
     learning_rate: float = 2e-3

@@ -1,0 +1,82 @@
+"""Events: nothing is lost on the way from a log to samples, and what is wrong is said."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from tidegate_components.events.clean import clean
+from tidegate_components.events.ingest import ingest
+from tidegate_components.events.join import join_samples
+from tidegate_components.events.lake import land
+from tidegate_components.events.tables import BadEventsError
+from unit.components.shop import START, event_tables, write_shop
+
+
+def test_cleaning_keeps_or_quarantines_every_row_with_a_reason(tmp_path: Path) -> None:
+    ratings = event_tables()["ratings"]
+    broken = ratings.slice(0, 1).set_column(4, "rating", pa.array([9.0]))
+    tables = {"ratings": pa.concat_tables([ratings, broken, ratings.slice(5, 2)])}
+    reports = {r.table: r for r in clean(write_shop(tmp_path / "raw", **tables), tmp_path / "out", tmp_path / "bad")}
+
+    report = reports["ratings"]
+    assert (report.rows_in, report.rows_out) == (3003, 3000)
+    assert report.reasons == {"duplicate": 2, "rating out of range": 1}
+    dropped = pq.read_table(tmp_path / "bad" / "ratings.parquet")
+    assert sorted(dropped["reason"].to_pylist()) == ["duplicate", "duplicate", "rating out of range"]
+
+
+def test_a_table_without_a_declared_column_is_named(tmp_path: Path) -> None:
+    clicks = event_tables()["clicks"].drop_columns(["item_id"])
+    with pytest.raises(BadEventsError, match=r"table clicks is .* expected a column item_id; check the folder"):
+        ingest(str(write_shop(tmp_path / "raw", clicks=clicks)), tmp_path / "out")
+
+
+def test_an_empty_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadEventsError, match="table impressions is '0 rows', expected at least one row"):
+        ingest(str(write_shop(tmp_path / "raw", impressions=event_tables()["impressions"].slice(0, 0))), tmp_path / "out")
+
+
+def test_every_impression_becomes_one_sample_whatever_its_clicks_are(tmp_path: Path) -> None:
+    tables = event_tables()
+    late = tables["clicks"].set_column(2, "event_time", pc.add(tables["clicks"]["event_time"], timedelta(hours=1)))
+    twice = pa.concat_tables([late, tables["clicks"]])
+    assert join_samples(write_shop(tmp_path / "raw", clicks=twice), tmp_path / "s.parquet") == 3000
+    samples = pq.read_table(tmp_path / "s.parquet")
+    assert sum(samples["label"].to_pylist()) == tables["clicks"].num_rows
+    assert samples.filter(pc.equal(samples["label"], 1))["click_time"].null_count == 0
+
+
+def test_a_click_before_its_impression_is_no_label(tmp_path: Path) -> None:
+    tables = event_tables()
+    early = pa.array([START - timedelta(days=1)] * tables["clicks"].num_rows, pa.timestamp("us", tz="UTC"))
+    clicks = tables["clicks"].set_column(2, "event_time", early)
+    join_samples(write_shop(tmp_path / "raw", clicks=clicks), tmp_path / "s.parquet")
+    assert sum(pq.read_table(tmp_path / "s.parquet")["label"].to_pylist()) == 0
+
+
+def test_repeated_impressions_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    impressions = event_tables()["impressions"]
+    doubled = pa.concat_tables([impressions, impressions.slice(7, 1)])
+    with pytest.raises(BadEventsError, match="2 times in request r7.*events clean"):
+        join_samples(write_shop(tmp_path / "raw", impressions=doubled), tmp_path / "s.parquet")
+
+
+def test_landing_the_same_events_again_touches_nothing(tmp_path: Path) -> None:
+    raw = write_shop(tmp_path / "raw")
+    first = land(raw, tmp_path / "lake")
+    landed = tmp_path / "lake" / "interactions" / "part-0.parquet"
+    before = landed.stat().st_mtime_ns
+    assert land(raw, tmp_path / "lake") == first
+    assert landed.stat().st_mtime_ns == before
+
+
+def test_movielens_comes_whole_and_can_end_today(tmp_path: Path) -> None:
+    rows = ingest("movielens-100k", tmp_path / "ml", "2026-01-31")
+    assert rows == {"impressions": 100_000, "clicks": 55_375, "ratings": 100_000, "interactions": 255_375}
+    newest = pc.max(pq.read_table(tmp_path / "ml" / "ratings.parquet")["event_time"]).as_py()
+    assert newest.isoformat() == "2026-01-31T00:00:00"
