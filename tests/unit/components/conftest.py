@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from unit.components.servers import mlflow_server, redis_server
 from unit.components.trained import Trained, train_shop
 

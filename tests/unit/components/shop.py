@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+
 from tidegate_api.feature_view import FeatureView
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

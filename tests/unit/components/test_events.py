@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
 from tidegate_components.events.clean import clean
 from tidegate_components.events.ingest import ingest
 from tidegate_components.events.join import join_samples
@@ -38,7 +39,9 @@ def test_a_table_without_a_declared_column_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadEventsError, match="table impressions is '0 rows', expected at least one row"):
-        ingest(str(write_shop(tmp_path / "raw", impressions=event_tables()["impressions"].slice(0, 0))), tmp_path / "out")
+        ingest(
+            str(write_shop(tmp_path / "raw", impressions=event_tables()["impressions"].slice(0, 0))), tmp_path / "out"
+        )
 
 
 def test_every_impression_becomes_one_sample_whatever_its_clicks_are(tmp_path: Path) -> None:

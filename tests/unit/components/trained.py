@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate_components.evaluation.judge import Evaluation, evaluate
+from tidegate_components.evaluation.report import write_report
 from tidegate_components.events.clean import clean
 from tidegate_components.events.join import join_samples
 from tidegate_components.events.lake import land
-from tidegate_components.evaluation.judge import Evaluation, evaluate
-from tidegate_components.evaluation.report import write_report
 from tidegate_components.features.compute import compute_features
 from tidegate_components.packaging.package import Provenance, package_model
 from tidegate_components.training.loop import Epoch, Settings, train

@@ -1,0 +1,140 @@
+"""Each sentence of "As of time t" in api.md, one test each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tidegate_components.features.errors import BadFeaturesError
+from tidegate_components.features.join import join_views
+from unit.components.feature_case import EVENTS, aggregate_view, as_of, at, event, write_events
+from unit.components.shop import parsed, view_body
+
+
+def test_a_window_holds_its_far_end_and_not_its_near_one(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1), event(1, 10, 2)]))
+    assert [row["sum"] for row in as_of(view, (1, 10), (1, 10.000001), (1, 20), (1, 0))] == [1, 2, 2, None]
+
+
+def test_an_empty_window_gives_default_or_null_and_counts_give_zero(tmp_path: Path) -> None:
+    source = write_events(tmp_path, [event(1, 0, 1)])
+    (row,) = as_of(aggregate_view(source, sum={"default": 7}), (2, 5))
+    assert row == {"count": 0, "sum": 7, "mean": None, "min": None, "max": None, "last": None, "distinct": 0, "rows": 0}
+    (row,) = as_of(aggregate_view(source, count={"default": 5}), (2, 5))
+    assert row["count"] == 5
+
+
+def test_nulls_are_skipped_by_all_but_a_count_without_column(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, None), event(1, 1, 4), event(1, 2, None)]))
+    (row,) = as_of(view, (1, 5))
+    assert row == {"count": 1, "sum": 4, "mean": 4, "min": 4, "max": 4, "last": 4, "distinct": 1, "rows": 3}
+
+
+def test_events_that_fail_where_do_not_count(tmp_path: Path) -> None:
+    cheap = {"aggregate": {"function": "count", "window": "10s", "where": "price < 3"}}
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1), event(1, 1, 5), event(1, 1, None)]), rows=cheap)
+    assert as_of(view, (1, 5))[0]["rows"] == 1
+
+
+def test_last_takes_the_newest_then_the_latest_created_then_the_greatest(tmp_path: Path) -> None:
+    events = [event(1, 0, 9, 8), event(1, 1, 2, 5), event(1, 1, 3, 5), event(1, 1, 8, 4), event(1, 1, 7)]
+    view = aggregate_view(write_events(tmp_path, events), created=True)
+    assert as_of(view, (1, 9))[0]["last"] == 3
+
+
+def test_identical_rows_are_separate_events(tmp_path: Path) -> None:
+    (row,) = as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 2)] * 3)), (1, 5))
+    assert (row["count"], row["sum"], row["distinct"]) == (3, 6, 1)
+
+
+def test_created_breaks_ties_only_unless_as_known_is_asked(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 2, 0), event(1, 1, 3, 7)]), created=True)
+    assert as_of(view, (1, 5))[0]["sum"] == 5
+    assert [row["sum"] for row in as_of(view, (1, 5), (1, 7), as_known=True)] == [2, 5]
+
+
+def test_without_created_an_event_is_known_when_it_happens(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 2, 99)]))
+    assert as_of(view, (1, 5), as_known=True)[0]["sum"] == 2
+
+
+def test_ttl_changes_no_aggregate(tmp_path: Path) -> None:
+    source = write_events(tmp_path, [event(1, 0, 2)])
+    assert as_of(aggregate_view(source, ttl="1s"), (1, 9)) == as_of(aggregate_view(source, ttl="1d"), (1, 9))
+
+
+def sql_view(source: Path, created: bool = False) -> Any:
+    body = view_body("v", "user_id", [{"name": "price", "type": "Float64"}], str(source))
+    body["spec"] |= {"sql": "SELECT * FROM source WHERE price > 0", "ttl": "10s"}
+    if created:
+        body["spec"]["source"]["createdTimestamp"] = "ingested_at"
+    return parsed(body)
+
+
+@pytest.mark.parametrize("as_known", [False, True])
+def test_a_sql_row_holds_from_its_own_time_until_the_ttl_inclusive(tmp_path: Path, as_known: bool) -> None:
+    view = sql_view(write_events(tmp_path, [event(1, 0, 1), event(1, 4, 2), event(1, 5, -1)]))
+    asked = [(1, -0.5), (1, 0), (1, 4), (1, 14), (1, 14.000001)]
+    assert [row["price"] for row in as_of(view, *asked, as_known=as_known)] == [None, 1, 2, 2, None]
+
+
+def test_among_equal_sql_rows_the_newest_created_wins(tmp_path: Path) -> None:
+    view = sql_view(write_events(tmp_path, [event(1, 0, 5, 3), event(1, 0, 1, 4), event(1, 0, 9)]), created=True)
+    assert as_of(view, (1, 6))[0]["price"] == 1
+    assert as_of(view, (1, 3), as_known=True)[0]["price"] == 5
+
+
+def test_times_with_a_zone_and_naive_times_are_the_same_instants(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 2)]))
+    zoned = pa.table(
+        {"user_id": [1], "t": pa.array([at(5)], pa.timestamp("us")).cast(pa.timestamp("us", "Asia/Tokyo"))}
+    )
+    assert join_views(zoned, "t", [view])["v__sum"].to_pylist() == [2]
+
+
+def test_null_keys_and_null_times_in_the_log_belong_to_nobody(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(None, 0, 2), event(1, None, 3)]))
+    assert [row["rows"] for row in as_of(view, (None, 5), (1, 5))] == [0, 0]
+
+
+def test_rows_keep_their_order_and_every_column(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(2, 0, 2)]))
+    entities = pa.table({"note": ["c", "a", "b"], "user_id": [2, 1, 2], "t": [at(5), at(6), at(1)]})
+    joined = join_views(entities, "t", [view])
+    assert joined.select(["note", "user_id", "t"]).equals(entities)
+    assert joined["v__rows"].to_pylist() == [1, 0, 1]
+
+
+def test_a_source_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
+    view = aggregate_view(
+        write_events(tmp_path, [event(1, 0, 1)]),
+        sum={"aggregate": {"function": "sum", "column": "cost", "window": "1s"}},
+    )
+    with pytest.raises(
+        BadFeaturesError, match=r"FeatureView v: spec.features\[sum\].aggregate.column is 'cost'.*price"
+    ):
+        as_of(view, (1, 1))
+
+
+def test_a_condition_that_does_not_bind_is_refused(tmp_path: Path) -> None:
+    odd = {"aggregate": {"function": "count", "window": "1s", "where": "colour = 'red'"}}
+    with pytest.raises(BadFeaturesError, match="FeatureView v: spec.features is .*colour"):
+        as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=odd), (1, 1))
+
+
+def test_a_source_without_events_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFeaturesError, match="expected at least one event, found 0 rows"):
+        as_of(aggregate_view(write_events(tmp_path, [])), (1, 1))
+    with pytest.raises(BadFeaturesError, match="expected Parquet files at"):
+        as_of(aggregate_view(tmp_path / "nowhere"), (1, 1))
+
+
+def test_entities_without_a_join_key_or_time_are_refused(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]))
+    with pytest.raises(BadFeaturesError, match="expected a column user_id for view v"):
+        join_views(pa.table({"t": [at(1)]}), "t", [view])
+    with pytest.raises(BadFeaturesError, match="1 empty times"):
+        join_views(pa.table({"user_id": [1], "t": pa.array([None], EVENTS.field("event_time").type)}), "t", [view])
