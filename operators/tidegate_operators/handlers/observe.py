@@ -12,7 +12,7 @@ from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
-from tidegate_operators.resources.routes import ROUTE_KINDS
+from tidegate_operators.resources.routes import ROUTE_KINDS, route_name
 from tidegate_operators.resources.server import FETCH_CONTAINER
 from tidegate_operators.rollout.counting import Series, windows
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server, Window
@@ -115,7 +115,7 @@ def _routes(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Routes
         message = f"Gateway {where}/{reference.name} does not exist: create it or correct spec.routing.gatewayRef"
         return Routes(failure=Failure("GatewayNotFound", message)), profile_of(None)
     kinds = [ROUTE_KINDS[protocol] for protocol in deployment.spec.routing.protocols]
-    bodies = [cluster.get(kind, namespace, deployment.metadata.name) for kind in kinds]
+    bodies = [cluster.get(kind, namespace, route_name(deployment, kind)) for kind in kinds]
     return _accepted_routes(bodies, deployment.metadata.name), profile_of(_controller(neighbours, gateway))
 
 

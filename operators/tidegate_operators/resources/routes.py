@@ -9,11 +9,16 @@ from tidegate_api.model_deployment import ModelDeployment
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, metadata
 from tidegate_operators.resources.server import GRPC_PORT, HTTP_PORT
 
-__all__ = ["ROUTE_KINDS", "route_objects"]
+__all__ = ["ROUTE_KINDS", "route_name", "route_objects"]
 
 ROUTE_KINDS = {"HTTP": "HTTPRoute", "GRPC": "GRPCRoute"}
 _GRPC_SERVICE = "inference.GRPCInferenceService"
 _GRPC_METHODS = ("ModelInfer", "ModelMetadata", "ModelReady", "ServerReady", "ServerLive")
+
+
+def route_name(deployment: ModelDeployment, kind: str) -> str:
+    """The name of a route. The two must differ: Contour 1.33 keeps the status of routes by name alone, without kind."""
+    return deployment.metadata.name + ("-grpc" if kind == "GRPCRoute" else "")
 
 
 def route_objects(deployment: ModelDeployment, weights: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -62,7 +67,7 @@ def _route(
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": kind,
-        "metadata": metadata(deployment, deployment.metadata.name, {DEPLOYMENT_LABEL: deployment.metadata.name}),
+        "metadata": metadata(deployment, route_name(deployment, kind), {DEPLOYMENT_LABEL: deployment.metadata.name}),
         "spec": spec | ({"hostnames": hostnames} if hostnames else {}),
     }
 
