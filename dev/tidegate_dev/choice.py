@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tidegate_dev import commands, paths
-from tidegate_dev.errors import Unsupported
+from tidegate_dev.errors import UnsupportedError
 from tidegate_dev.external import ExternalCluster
 from tidegate_dev.images import Builder
 from tidegate_dev.kind import KindCluster
@@ -41,10 +41,12 @@ _BY_NAME: dict[str, Callable[[], Cluster]] = {"local": LocalCluster, "kind": Kin
 
 
 def choose() -> Cluster:
-    """Return the cluster that TIDEGATE_CLUSTER names, or the first that fits; raises Unsupported on a wrong name."""
+    """Return the cluster that TIDEGATE_CLUSTER names, or the first that fits; raises UnsupportedError if none does."""
     wanted = os.environ.get("TIDEGATE_CLUSTER", "")
     if wanted and wanted not in _BY_NAME:
-        raise Unsupported(f"TIDEGATE_CLUSTER={wanted} names no cluster: use one of {', '.join(_BY_NAME)}, or unset it")
+        raise UnsupportedError(
+            f"TIDEGATE_CLUSTER={wanted} names no cluster: use one of {', '.join(_BY_NAME)}, or unset it"
+        )
     return _BY_NAME[wanted or _fitting()]()
 
 

@@ -1,13 +1,13 @@
-"""Running other programs: always in our control group, never with a shell."""
+"""Running other programs to their end; those that take long run in our control group, where `down` finds them."""
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tidegate_dev import cgroups
-from tidegate_dev.errors import CommandFailed
+from tidegate_dev.errors import CommandError
 
 _OWN_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -17,29 +17,22 @@ def run(
 ) -> str:
     """Run to the end and return what it printed on standard output and error together.
 
-    `env` is added to our own environment and `text` is its standard input. Raises CommandFailed on a status other
-    than 0. A root's command joins the group `tidegate/build`, so that `down` finds it if we are killed meanwhile.
+    `env` is added to our own environment and `text` is its standard input. Raises CommandError on a status other
+    than 0. For what ends by itself within seconds, also when we are killed meanwhile.
     """
-    result = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        input="" if text is None else text,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=_join_builds() if os.geteuid() == 0 else None,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise CommandFailed(command, result.returncode, result.stdout)
-    return result.stdout
+    return _run(command, command, cwd, env, text)
+
+
+def run_long(
+    command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, text: str | None = None
+) -> str:
+    """Run as `run` does, in the group `tidegate/build`: if we are killed, `down` finds it and all it started."""
+    return _run(command, _accounted(command), cwd, env, text)
 
 
 def run_apart(command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run as `run` does, in mount and process namespaces of its own: what it mounts or starts dies with it."""
-    return run([*_OWN_NAMESPACES, *command], cwd=cwd, env=env)
+    """Run as `run_long` does, in mount and process namespaces of its own: what it mounts or starts ends with it."""
+    return _run(command, _accounted([*_OWN_NAMESPACES, *command]), cwd, env, None)
 
 
 def succeeds(command: list[str]) -> bool:
@@ -48,11 +41,32 @@ def succeeds(command: list[str]) -> bool:
         return False
     try:
         run(command)
-    except CommandFailed:
+    except CommandError:
         return False
     return True
 
 
-def _join_builds() -> Callable[[], None]:
+def _run(
+    command: list[str], wrapped: list[str], cwd: Path | None, env: Mapping[str, str] | None, text: str | None
+) -> str:
+    result = subprocess.run(
+        wrapped,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        input=text or "",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if result.returncode != 0:
+        raise CommandError(command, result.returncode, result.stdout)
+    return result.stdout
+
+
+def _accounted(command: list[str]) -> list[str]:
+    if os.geteuid() != 0 or not cgroups.hierarchies():
+        return command
     cgroups.create(cgroups.BUILD)
-    return cgroups.joiner(cgroups.BUILD)
+    return cgroups.within(cgroups.BUILD, command)

@@ -1,11 +1,13 @@
-"""The command lines of etcd, API server, controller manager and scheduler. Pure: values in, values out."""
+"""The command lines of etcd, API server, controller manager and scheduler. Pure, but for `write_audit_policy`."""
 
+import json
 from pathlib import Path
 
 from tidegate_dev import addresses, credentials, paths
 from tidegate_dev.component import Component
 
 _ETCD = "http://127.0.0.1:2379"
+_AUDIT_POLICY = paths.RUN / "audit-policy.json"
 
 
 def etcd(binaries: Path) -> Component:
@@ -40,9 +42,20 @@ def api_server(binaries: Path) -> Component:
         service_account_issuer=f"https://kubernetes.default.svc.{addresses.DOMAIN}",
         service_account_key_file=pki / "service-account.pub",
         service_account_signing_key_file=pki / "service-account.key",
+        audit_policy_file=_AUDIT_POLICY,
+        audit_log_path=paths.logs() / "audit.log",
+        audit_log_maxsize=50,
+        audit_log_maxbackup=1,
         **_aggregation(pki),
         **_towards_kubelet(pki),
     )
+
+
+def write_audit_policy() -> None:
+    """Write the API server's audit policy: who in tidegate-system called what, to hold rights against use."""
+    system = {"level": "Metadata", "userGroups": ["system:serviceaccounts:tidegate-system"]}
+    rules = [{**system, "omitStages": ["RequestReceived"]}, {"level": "None"}]
+    _AUDIT_POLICY.write_text(json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}))
 
 
 def _aggregation(pki: Path) -> dict[str, object]:
@@ -88,6 +101,4 @@ def controller_manager(binaries: Path) -> Component:
 def scheduler(binaries: Path) -> Component:
     """Return the scheduler."""
     user = credentials.by_name("scheduler")
-    return Component.of(
-        binaries / "kube-scheduler", kubeconfig=credentials.kubeconfig(user), leader_elect=False
-    )
+    return Component.of(binaries / "kube-scheduler", kubeconfig=credentials.kubeconfig(user), leader_elect=False)

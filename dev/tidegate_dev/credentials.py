@@ -56,7 +56,8 @@ def by_name(name: str) -> User:
 def _authority() -> None:
     key, certificate = paths.PKI / "ca.key", paths.PKI / "ca.crt"
     _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key))
-    _openssl("req", "-x509", "-new", "-key", str(key), "-subj", "/CN=tidegate", "-days", _DAYS, "-out", str(certificate))
+    subject = ["-subj", "/CN=tidegate", "-days", _DAYS]
+    _openssl("req", "-x509", "-new", "-key", str(key), *subject, "-out", str(certificate))
 
 
 def _certificate(name: str, subject: str, alternative_names: str = "DNS:localhost") -> None:

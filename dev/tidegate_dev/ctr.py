@@ -17,9 +17,14 @@ def images() -> set[str]:
     return set(commands.run([*_CTR, "images", "list", "--quiet"]).split())
 
 
+def blobs() -> set[str]:
+    """Return the digests of all content, layers among it."""
+    return set(commands.run([*_CTR, "content", "list", "--quiet"]).split())
+
+
 def load(archive: Path) -> None:
     """Import the images in the archive."""
-    commands.run([*_CTR, "images", "import", str(archive)])
+    commands.run_long([*_CTR, "images", "import", str(archive)])
 
 
 def tag(existing: str, new: str) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from tidegate_dev import bases, buildah, ctr
+from tidegate_dev import bases, buildah, ctr, oci, paths
 from tidegate_dev.image import Build
 from tidegate_dev.images import pretty
 from tidegate_dev.progress import Progress
@@ -20,17 +20,17 @@ class BuildahToContainerd:
         """Build the image unless it stands in buildah's storage."""
         if buildah.has(job.reference):
             return
-        for base in (bases.DEBIAN, bases.PYTHON):
-            if base.name in job.dockerfile.read_text():
-                bases.ensure(base, progress)
+        if any(base.name in job.dockerfile.read_text() for base in (bases.DEBIAN, bases.PYTHON)):
+            bases.ensure(progress)
         with progress.part(f"build image {pretty(job.reference)}"):
             buildah.build(job)
 
     def deliver(self, reference: str, progress: Progress) -> None:
         """Import the image into containerd."""
         with progress.part(f"import image {pretty(reference)}"), tempfile.TemporaryDirectory() as folder:
-            archive = Path(folder) / "image.tar"
-            buildah.save(reference, archive)
+            layers, archive = paths.cache() / "layers", Path(folder) / "image.tar"
+            buildah.save(reference, layers)
+            oci.archive(layers, reference, ctr.blobs(), archive)
             ctr.load(archive)
 
     def alias(self, existing: str, new: str) -> None:

@@ -7,13 +7,13 @@ class DevError(Exception):
     exit_code = 1
 
 
-class Unsupported(DevError):
+class UnsupportedError(DevError):
     """This machine cannot run the cluster; the message says what is missing and what to do instead."""
 
     exit_code = 2
 
 
-class CommandFailed(DevError):
+class CommandError(DevError):
     """A command ended with an exit status other than 0; the message ends with the last lines it printed."""
 
     def __init__(self, command: list[str], status: int, output: str) -> None:

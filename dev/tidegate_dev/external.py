@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 
 from tidegate_dev import binaries
-from tidegate_dev.errors import DevError, Unsupported
+from tidegate_dev.errors import DevError, UnsupportedError
 from tidegate_dev.images import Builder
 from tidegate_dev.kubectl import Kubectl
 from tidegate_dev.progress import Progress
@@ -18,8 +18,9 @@ class ExternalCluster:
 
     def up(self, progress: Progress) -> None:
         """Check that it answers."""
-        if not self.kubectl().answers():
-            raise DevError(f"no cluster answers at KUBECONFIG={self.kubectl().kubeconfig}: start it, or unset KUBECONFIG")
+        kubectl = self.kubectl()
+        if not kubectl.answers():
+            raise DevError(f"no cluster answers at KUBECONFIG={kubectl.kubeconfig}: start it, or unset KUBECONFIG")
 
     def kubectl(self) -> Kubectl:
         """Return the machine's own kubectl, or the one that we built."""
@@ -27,8 +28,8 @@ class ExternalCluster:
         return Kubectl(program, os.environ.get("KUBECONFIG", ""))
 
     def builder(self) -> Builder:
-        """Raise Unsupported: only the cluster's owner knows which registry its nodes pull from."""
-        raise Unsupported("images for a cluster given by KUBECONFIG go through its registry: use skaffold run")
+        """Raise UnsupportedError: only the cluster's owner knows which registry its nodes pull from."""
+        raise UnsupportedError("images for a cluster given by KUBECONFIG go through its registry: use skaffold run")
 
     def status(self) -> Mapping[str, object]:
         """Return nothing beyond what its API server tells."""

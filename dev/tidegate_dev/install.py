@@ -12,6 +12,7 @@ from tidegate_dev.progress import Progress
 _CRDS = paths.MANIFESTS / "platform" / "gateway" / "crds"
 _PLATFORM = paths.DEV / "manifests" / "platform"
 _API_SERVICES = ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io")
+_OURS = "app.kubernetes.io/part-of=tidegate,app.kubernetes.io/name!=tidegate-operator"
 _SERVICES = {
     "redis": ("tidegate-system", "redis", "redis://{}:6379"),
     "mlflow": ("tidegate-system", "mlflow", "http://{}:5000"),
@@ -57,10 +58,8 @@ def _apply(kubectl: Kubectl, objects: Iterable[Mapping[str, object]]) -> None:
 
 def _wait(kubectl: Kubectl) -> None:
     for namespace in ("tidegate-system", "gateways"):
-        names = kubectl.run("get", "deployments", "-n", namespace, "-l", "app.kubernetes.io/part-of=tidegate", "-o", "name")
-        for name in names.split():
-            if "operator" not in name:
-                kubectl.run("rollout", "status", "-n", namespace, name, "--timeout=300s")
+        for name in kubectl.run("get", "deployments", "-n", namespace, "-l", _OURS, "-o", "name").split():
+            kubectl.watch("rollout", "status", "-n", namespace, name, "--timeout=300s")
     kubectl.wait("condition=Programmed", "-n", "gateways", "gateway/public", timeout=60)
     for service in _API_SERVICES:
         kubectl.wait("condition=Available", f"apiservice/{service}", timeout=60)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidegate_dev import binaries, commands, paths
-from tidegate_dev.errors import CommandFailed, Unsupported
+from tidegate_dev.errors import CommandError, UnsupportedError
 from tidegate_dev.image import Build
 from tidegate_dev.kubectl import Kubectl
 from tidegate_dev.progress import Progress
@@ -19,13 +19,15 @@ class KindCluster:
     name = "kind"
 
     def up(self, progress: Progress) -> None:
-        """Create it unless it is there; raises Unsupported where kind is missing."""
+        """Create it unless it is there; raises UnsupportedError where kind is missing."""
         if shutil.which("kind") is None:
-            raise Unsupported("Docker answers but kind is missing: install kind, or set TIDEGATE_CLUSTER=local as root")
+            raise UnsupportedError(
+                "Docker answers but kind is missing: install kind, or set TIDEGATE_CLUSTER=local as root"
+            )
         self._kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         if _NAME not in commands.run(["kind", "get", "clusters"]).split():
             with progress.part("create the kind cluster"):
-                commands.run(["kind", "create", "cluster", "--name", _NAME, "--wait", "180s"])
+                commands.run_long(["kind", "create", "cluster", "--name", _NAME, "--wait", "180s"])
         commands.run(["kind", "export", "kubeconfig", "--name", _NAME, "--kubeconfig", str(self._kubeconfig())])
 
     def kubectl(self) -> Kubectl:
@@ -62,21 +64,23 @@ class DockerToKind:
         """Build by Docker, whose own layer cache knows what has changed."""
         target = ["--target", job.target] if job.target else []
         with progress.part(f"build image {job.reference}"):
-            commands.run(["docker", "build", *target, "-f", str(job.dockerfile), "-t", job.reference, str(job.context)])
+            commands.run_long(
+                ["docker", "build", *target, "-f", str(job.dockerfile), "-t", job.reference, str(job.context)]
+            )
 
     def deliver(self, reference: str, progress: Progress) -> None:
         """Load into the nodes."""
         with progress.part(f"load image {reference}"):
-            commands.run(["kind", "load", "docker-image", reference, "--name", _NAME])
+            commands.run_long(["kind", "load", "docker-image", reference, "--name", _NAME])
 
     def alias(self, existing: str, new: str) -> None:
         """Give the image a second name and load that as well."""
         commands.run(["docker", "tag", existing, new])
-        commands.run(["kind", "load", "docker-image", new, "--name", _NAME])
+        commands.run_long(["kind", "load", "docker-image", new, "--name", _NAME])
 
     def load(self, archive: Path) -> None:
         """Load an archive into the nodes."""
         try:
-            commands.run(["kind", "load", "image-archive", str(archive), "--name", _NAME])
-        except CommandFailed as failure:
-            raise Unsupported(f"kind could not load {archive}: {failure}") from failure
+            commands.run_long(["kind", "load", "image-archive", str(archive), "--name", _NAME])
+        except CommandError as failure:
+            raise UnsupportedError(f"kind could not load {archive}: {failure}") from failure

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_dev import commands
-from tidegate_dev.errors import CommandFailed
+from tidegate_dev.errors import CommandError
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,12 @@ class Kubectl:
     kubeconfig: str
 
     def run(self, *words: str, text: str | None = None) -> str:
-        """Run kubectl and return what it printed; `text` is its standard input. Raises CommandFailed."""
+        """Run kubectl and return what it printed; `text` is its standard input. Raises CommandError."""
         return commands.run([self.program, *words], env={"KUBECONFIG": self.kubeconfig}, text=text)
+
+    def watch(self, *words: str) -> None:
+        """Run kubectl to wait for something. Raises CommandError when it does not come true."""
+        commands.run_long([self.program, *words], env={"KUBECONFIG": self.kubeconfig})
 
     def answers(self) -> bool:
         """Tell whether the API server is there and ready."""
@@ -34,7 +38,8 @@ class Kubectl:
 
     def apply(self, manifest: str) -> None:
         """Apply the text of a manifest server-side, and take over what another manager had set."""
-        self.run("apply", "--server-side", "--force-conflicts", "--field-manager=tidegate-dev", "-f", "-", text=manifest)
+        manager = ["--server-side", "--force-conflicts", "--field-manager=tidegate-dev"]
+        self.run("apply", *manager, "-f", "-", text=manifest)
 
     def kustomize(self, folder: Path) -> str:
         """Return the manifest that the kustomization in the folder makes."""
@@ -42,11 +47,11 @@ class Kubectl:
 
     def wait(self, condition: str, *words: str, timeout: int = 180) -> None:
         """Wait until what the words name has the condition, as `kubectl wait --for` understands it."""
-        self.run("wait", f"--for={condition}", f"--timeout={timeout}s", *words)
+        self.watch("wait", f"--for={condition}", f"--timeout={timeout}s", *words)
 
     def _succeeds(self, *words: str) -> bool:
         try:
             self.run(*words)
-        except CommandFailed:
+        except CommandError:
             return False
         return True

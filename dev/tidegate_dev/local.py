@@ -90,7 +90,8 @@ class LocalCluster:
         return paths.RECORD.exists() and namespaces.supervisor() is not None
 
     def _healthy(self) -> bool:
-        return self._started() and cable.is_plugged_in() and self.kubectl().answers() and self._node_ready() and _names()
+        reachable = self._started() and cable.is_plugged_in() and self.kubectl().answers()
+        return reachable and self._node_ready() and _names()
 
     def _start(self, progress: Progress) -> None:
         programs = binaries.kubernetes(progress)
@@ -100,6 +101,7 @@ class LocalCluster:
             folder.mkdir(parents=True, exist_ok=True)
         paths.RECORD.write_text(json.dumps({"state": str(paths.state()), "binaries": str(programs)}))
         credentials.create()
+        control_plane.write_audit_policy()
         node.write_configuration("docker.io/" + catalogue.PAUSE.reference(images.bases_key()))
         namespaces.start(_plan(programs))
 
@@ -143,7 +145,7 @@ def _plan(programs: Path) -> Plan:
     )
     return Plan(
         mounts=tuple((str(place), str(stand_in)) for place, stand_in in node.hidden_folders().items()),
-        setup=tuple(tuple(command) for command in cable.inside_setup()),
+        setup=tuple(tuple(command) for command in [*cable.inside_setup(), *node.links()]),
         components=components,
         logs=str(paths.logs()),
         pids=str(paths.PIDS),

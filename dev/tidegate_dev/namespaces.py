@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tidegate_dev import cable, cgroups, commands, kernel, node, paths, wait
-from tidegate_dev.errors import Unsupported
+from tidegate_dev.errors import UnsupportedError
 from tidegate_dev.supervisor import Plan
 
 _UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -17,15 +17,17 @@ _OTHERWISE = "start Docker so that kind can be used, or set KUBECONFIG to a clus
 
 
 def check() -> None:
-    """Raise Unsupported with one sentence when this machine cannot hold the cluster."""
+    """Raise UnsupportedError with one sentence when this machine cannot hold the cluster."""
     if sys.platform != "linux":
-        raise Unsupported(f"the cluster of its own needs Linux, this is {sys.platform}: {_OTHERWISE}")
+        raise UnsupportedError(f"the cluster of its own needs Linux, this is {sys.platform}: {_OTHERWISE}")
     if os.geteuid() != 0:
-        raise Unsupported(f"the cluster of its own needs root (network and mount namespaces): use sudo, {_OTHERWISE}")
+        raise UnsupportedError(
+            f"the cluster of its own needs root (network and mount namespaces): use sudo, {_OTHERWISE}"
+        )
     if not cgroups.hierarchies():
-        raise Unsupported(f"no control groups are mounted on /sys/fs/cgroup: mount them, {_OTHERWISE}")
+        raise UnsupportedError(f"no control groups are mounted on /sys/fs/cgroup: mount them, {_OTHERWISE}")
     if shutil.which("unshare") is None or not commands.succeeds([*_UNSHARE, "true"]):
-        raise Unsupported(f"`{' '.join(_UNSHARE)} true` fails, so no namespaces can be made here: {_OTHERWISE}")
+        raise UnsupportedError(f"`{' '.join(_UNSHARE)} true` fails, so no namespaces can be made here: {_OTHERWISE}")
 
 
 def start(plan: Plan) -> None:
@@ -35,16 +37,16 @@ def start(plan: Plan) -> None:
     file.write_text(plan.to_json())
     cgroups.create(cgroups.CLUSTER)
     Path(plan.logs).mkdir(parents=True, exist_ok=True)
+    command = [*_UNSHARE, sys.executable, "-m", "tidegate_dev.supervisor", str(file)]
     with (Path(plan.logs) / "supervisor.log").open("ab") as log:
         subprocess.Popen(
-            [*_UNSHARE, sys.executable, "-m", "tidegate_dev.supervisor", str(file)],
+            cgroups.within(cgroups.CLUSTER, command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
             cwd="/",
             env={**os.environ, "PYTHONPATH": str(paths.DEV)},
-            preexec_fn=cgroups.joiner(cgroups.CLUSTER),
         )
     wait.until("the first process in the cluster's namespaces", lambda: supervisor() is not None, 20, _see(plan))
     cable.plug_in(supervisor() or 0)

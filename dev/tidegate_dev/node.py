@@ -42,6 +42,11 @@ def hidden_folders() -> dict[Path, Path]:
     return {Path(place): paths.state() / place.strip("/").replace("/", "-") for place in fixed}
 
 
+def links() -> list[list[str]]:
+    """Return commands that put containerd's socket where the kubelet's own statistics look for it."""
+    return [["ln", "-sf", str(paths.CONTAINERD_SOCKET), "/run/containerd/containerd.sock"]]
+
+
 def write_configuration(pause_image: str) -> None:
     """Write every file that the three programs read; `pause_image` holds each pod's namespaces."""
     _CNI_CONFIG.mkdir(parents=True, exist_ok=True)
@@ -122,6 +127,8 @@ def kubelet_config() -> Mapping[str, object]:
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "nodeStatusUpdateFrequency": "5s",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "20s"},
+        "featureGates": {"KubeletCrashLoopBackOffMax": True},
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     }
 

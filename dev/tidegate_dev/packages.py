@@ -1,11 +1,10 @@
 """What comes from Debian: found by the program that the package brings, installed only where that is missing."""
 
-import os
 import shutil
 from pathlib import Path
 
 from tidegate_dev import commands
-from tidegate_dev.errors import CommandFailed, DevError, Unsupported
+from tidegate_dev.errors import CommandError, DevError, UnsupportedError
 from tidegate_dev.progress import Progress
 
 PROGRAMS = {
@@ -31,12 +30,12 @@ def missing() -> list[str]:
 
 
 def install(progress: Progress) -> None:
-    """Install what is missing; raises Unsupported where there is no apt-get to do it."""
+    """Install what is missing; raises UnsupportedError where there is no apt-get to do it."""
     packages = missing()
     if not packages:
         return
     if shutil.which("apt-get") is None:
-        raise Unsupported(
+        raise UnsupportedError(
             f"{', '.join(packages)} missing and no apt-get to install them: install them by your package manager, "
             "start Docker so that kind can be used, or set KUBECONFIG to a cluster"
         )
@@ -47,8 +46,8 @@ def install(progress: Progress) -> None:
 def _apt(packages: list[str]) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        commands.run(["dpkg", "--configure", "-a"], env=quiet)  # an earlier run may have been killed half-way
-        commands.run(["apt-get", "update"], env=quiet)
-        commands.run(["apt-get", "install", "-y", "--no-install-recommends", *packages], env={**os.environ, **quiet})
-    except CommandFailed as failure:
+        commands.run_long(["dpkg", "--configure", "-a"], env=quiet)  # an earlier run may have been killed half-way
+        commands.run_long(["apt-get", "update"], env=quiet)
+        commands.run_long(["apt-get", "install", "-y", "--no-install-recommends", *packages], env=quiet)
+    except CommandError as failure:
         raise DevError(f"apt-get could not install {', '.join(packages)}: {failure}") from failure

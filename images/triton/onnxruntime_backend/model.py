@@ -34,9 +34,7 @@ class TritonPythonModel:
         path = Path(args["model_repository"]) / args["model_version"] / _MODEL_FILE
         self._batches = int(config.get("max_batch_size", 0)) > 0
         try:
-            self._session = ort.InferenceSession(
-                str(path), _options(config), providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), _options(config), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own for every kind of broken file
             raise pb_utils.TritonModelException(f"{path} is not a model that ONNX Runtime can run: {error}") from error
         self._inputs = {node.name: node.type for node in self._session.get_inputs()}
