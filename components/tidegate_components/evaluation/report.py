@@ -83,7 +83,9 @@ def _shortfall(metrics: dict[str, dict[str, float]]) -> str:
     ahead = [
         f"{_CONTENDERS[who]} is ahead on {' and '.join(names)}"
         for who in (REGRESSION, POPULARITY)
-        if (names := [_METRICS[k][0] for k in _METRICS if _badness(k, metrics[who][k]) < _badness(k, metrics[MODEL][k])])
+        if (
+            names := [_METRICS[k][0] for k in _METRICS if _badness(k, metrics[who][k]) < _badness(k, metrics[MODEL][k])]
+        )
     ]
     return f"<br><small>{'; '.join(ahead)}.</small>" if ahead else ""
 

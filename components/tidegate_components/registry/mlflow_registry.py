@@ -137,9 +137,9 @@ def _version_of(client: Any, name: str, digest: str) -> Any | None:
 
 
 def _log_run(
-    client: Any, name: str, package: Path, params: dict[str, str], metrics: dict[str, float], tags: dict[str, str]
+    client: Any, experiment: str, package: Path, params: dict[str, str], metrics: dict[str, float], tags: dict[str, str]
 ) -> Any:
-    run = client.create_run(_experiment(client, name), run_name=tags["tidegate.run"], tags=tags)
+    run = client.create_run(experiment, run_name=tags["tidegate.run"], tags=tags)
     for key, value in params.items():
         client.log_param(run.info.run_id, key, value)
     for key, number in metrics.items():
@@ -150,9 +150,13 @@ def _log_run(
     return run
 
 
-def _experiment(client: Any, name: str) -> str:
+def _experiment(client: Any, uri: str, name: str) -> str:
+    """The model's experiment. Where the store is a sqlite file, artifacts lie beside it, not in the working folder."""
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    if found:
+        return str(found.experiment_id)
+    beside = str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts") if uri.startswith("sqlite:") else None
+    return str(client.create_experiment(name, artifact_location=beside))
 
 
 def _new_version(client: Any, name: str, run: Any, digest: str) -> Any:

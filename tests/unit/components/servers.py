@@ -1,8 +1,10 @@
-"""Real servers for tests: each on a free port, stopped by its own process id."""
+"""Real servers for tests: each on a free port, in a process group of its own that ends with the test."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,12 +26,12 @@ def free_port() -> int:
 @contextmanager
 def running(command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 90) -> Iterator[None]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         _wait(process, is_up, log, seconds)
         yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
 
 

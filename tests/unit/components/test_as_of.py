@@ -121,7 +121,7 @@ def test_a_source_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_condition_that_does_not_bind_is_refused(tmp_path: Path) -> None:
     odd = {"aggregate": {"function": "count", "window": "1s", "where": "colour = 'red'"}}
-    with pytest.raises(BadFeaturesError, match="FeatureView v: spec.features is .*colour"):
+    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features is .*colour"):
         as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=odd), (1, 1))
 
 

@@ -65,7 +65,7 @@ def test_a_click_before_its_impression_is_no_label(tmp_path: Path) -> None:
 def test_repeated_impressions_are_refused_with_the_remedy(tmp_path: Path) -> None:
     impressions = event_tables()["impressions"]
     doubled = pa.concat_tables([impressions, impressions.slice(7, 1)])
-    with pytest.raises(BadEventsError, match="2 times in request r7.*events clean"):
+    with pytest.raises(BadEventsError, match=r"2 times in request r7.*events clean"):
         join_samples(write_shop(tmp_path / "raw", impressions=doubled), tmp_path / "s.parquet")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate_components.evaluation.judge import Evaluation, evaluate
+from tidegate_api.model_package import package_digest
+from tidegate_components.evaluation.judge import Evaluation, Slice, evaluate
 from tidegate_components.evaluation.report import write_report
 from tidegate_components.events.clean import clean
 from tidegate_components.events.join import join_samples
 from tidegate_components.events.lake import land
 from tidegate_components.features.compute import compute_features
+from tidegate_components.packaging.layout import SUMS
 from tidegate_components.packaging.package import Provenance, package_model
-from tidegate_components.training.loop import Epoch, Settings, train
+from tidegate_components.training.loop import Settings, train
 from tidegate_components.training.split import split_by_time
 from unit.components.shop import parsed, shop_views, write_shop
 
@@ -27,7 +30,6 @@ class Trained:
     folder: Path
     digest: str
     evaluation: Evaluation
-    epochs: list[Epoch]
 
     @property
     def package(self) -> Path:
@@ -38,7 +40,7 @@ class Trained:
         return self.folder / "train.parquet", self.folder / "validation.parquet", self.folder / "test.parquet"
 
 
-def train_shop(folder: Path) -> Trained:
+def train_shop(folder: Path) -> None:
     clean(write_shop(folder / "raw"), folder / "clean", folder / "quarantine")
     land(folder / "clean", folder / "lake")
     join_samples(folder / "clean", folder / "samples.parquet")
@@ -46,8 +48,14 @@ def train_shop(folder: Path) -> Trained:
     compute_features(folder / "samples.parquet", views, folder / "features.parquet", folder / "lake")
     sets = [folder / f"{name}.parquet" for name in ("train", "validation", "test")]
     split_by_time(folder / "features.parquet", *sets)
-    epochs = train(sets[0], sets[1], folder / "model", SETTINGS)
+    train(sets[0], sets[1], folder / "model", SETTINGS)
     evaluation = evaluate(folder / "model", *sets, folder / "evaluation.json")
     write_report(evaluation, "ctr-ranker", {"data": "shop"}, folder / "report.html")
-    digest = package_model(folder / "model", sets[2], folder / "report.html", folder / "package", PROVENANCE)
-    return Trained(folder, digest, evaluation, epochs)
+    package_model(folder / "model", sets[2], folder / "report.html", folder / "package", PROVENANCE)
+
+
+def load_shop(folder: Path) -> Trained:
+    found = json.loads((folder / "evaluation.json").read_text())
+    slices = [Slice(**part) for part in found.pop("slices")]
+    evaluation = Evaluation(**found, slices=slices)
+    return Trained(folder, package_digest((folder / "package" / SUMS).read_bytes()), evaluation)

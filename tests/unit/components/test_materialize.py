@@ -1,0 +1,158 @@
+"""Materialization into a real Redis and Parquet: what is stored is what the offline store says as of the same time."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tidegate_api.feature_view import FeatureView
+from tidegate_components.features.encoding import from_micros
+from tidegate_components.features.errors import BadFeaturesError, OnlineStoreError, SchemaMismatchError
+from tidegate_components.features.materialize import materialize, next_interval
+from tidegate_components.features.online import OnlineStore, open_store
+from tidegate_components.features.read import get_features
+from unit.components.feature_case import EVENTS, as_of
+from unit.components.shop import parsed, view_body
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+"""Values must not expire while a test looks at them, so its events are recent."""
+
+
+def ago(hours: float) -> datetime:
+    return NOW - timedelta(hours=hours)
+
+
+def recent(user: int, hours: float, price: float, known: float | None = None) -> dict[str, Any]:
+    naive = {"event_time": ago(hours), "ingested_at": ago(known) if known is not None else None}
+    return {"user_id": user, "price": price} | {k: v and v.replace(tzinfo=None) for k, v in naive.items()}
+
+
+def make_view(folder: Path, events: list[dict[str, Any]], **spec: Any) -> FeatureView:
+    """Count, sum and last of a day, of events written to `folder`; its name is its own, so that tests do not meet."""
+    import pyarrow as pa
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(events, EVENTS), folder / "events.parquet")
+    features = [
+        {"name": f, "type": t, "aggregate": {"function": f, "column": "price", "window": "24h"}}
+        for f, t in (("count", "Int64"), ("sum", "Float64"), ("last", "Float64"))
+    ]
+    body = view_body(f"v-{uuid.uuid4().hex[:8]}", "user_id", features, str(folder / "events.parquet"))
+    body["spec"] |= {"offline": {"uri": str(folder / "offline")}, **spec}
+    body["spec"]["source"]["createdTimestamp"] = "ingested_at"
+    return parsed(body)
+
+
+def stored(store: OnlineStore, view: FeatureView, *users: int) -> list[dict[str, Any]]:
+    return [row["features"] for row in get_features(view, store, [(user,) for user in users])]
+
+
+@pytest.fixture
+def store(redis_url: str) -> OnlineStore:
+    return open_store(redis_url)
+
+
+def test_both_stores_hold_the_values_as_of_the_end(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2), recent(1, 3, 4), recent(2, 30, 1)])
+    done = materialize(view, store, NOW)
+    assert (done.rows, done.watermark, done.newest_event_time) == (2, NOW, ago(3))
+    assert stored(store, view, 1, 2, 9) == [
+        {"count": 2, "sum": 6, "last": 4},
+        {"count": 0, "sum": None, "last": None},
+        {"count": 0, "sum": None, "last": None},
+    ]
+    (file,) = (tmp_path / "offline").glob("*.parquet")
+    assert pq.read_table(file).select(["user_id", "count", "sum"]).to_pylist()[0] == {
+        "user_id": 1,
+        "count": 2,
+        "sum": 6,
+    }
+
+
+def test_a_user_who_stops_falls_to_zero_in_an_incremental_run(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 30, 2), recent(2, 9, 5)])
+    materialize(view, store, ago(8))
+    assert stored(store, view, 1)[0]["count"] == 1
+    start, end = next_interval(view, store, NOW)
+    done = materialize(view, store, end, start)
+    assert done.rows == 1, "only user 1 changed: the event left the window, user 2's is still in it"
+    assert stored(store, view, 1)[0]["count"] == 0
+
+
+def test_parts_give_what_one_run_gives(tmp_path: Path, store: OnlineStore) -> None:
+    events = [recent(user, hours, hours, hours - user) for user in (1, 2, 3) for hours in (50, 31, 26, 13, 7, 4)]
+    once, parts = make_view(tmp_path / "a", events), make_view(tmp_path / "b", events)
+    materialize(once, store, NOW)
+    materialize(parts, store, ago(40))
+    for hours in (30, 11, 6, 0):
+        start, _ = next_interval(parts, store, ago(hours))
+        materialize(parts, store, ago(hours), start)
+    assert stored(store, parts, 1, 2, 3) == stored(store, once, 1, 2, 3)
+
+
+def test_what_is_stored_equals_the_offline_value_as_known(tmp_path: Path, store: OnlineStore) -> None:
+    from unit.components.shop import START
+
+    view = make_view(tmp_path, [recent(1, 5, 2), recent(1, 4, 3, -2), recent(2, 5, 9, 1)])
+    materialize(view, store, NOW)
+    seconds = (NOW - START).total_seconds()
+    assert stored(store, view, 1, 2) == as_of(view, (1, seconds), (2, seconds), as_known=True)
+
+
+def test_an_older_run_never_overwrites_a_newer_value(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2), recent(1, 1, 4)])
+    materialize(view, store, NOW)
+    back = materialize(view, store, ago(3))
+    assert stored(store, view, 1)[0]["count"] == 2
+    assert back.watermark == NOW, "the watermark does not go back either"
+
+
+def test_the_watermark_moves_only_by_compare_and_set(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2)])
+    materialize(view, store, ago(2))
+    seen = store.watermark(view)
+    materialize(view, store, NOW)
+    newest = store.watermark(view)
+    assert newest is not None
+    assert from_micros(newest.micros) == NOW
+    assert not store.advance(view, seen, newest), "someone else moved it since `seen`"
+
+
+def test_max_window_bounds_one_run(tmp_path: Path, store: OnlineStore) -> None:
+    materialization = {"schedule": "*/15 * * * *", "maxWindow": "1h"}
+    view = make_view(tmp_path, [recent(1, 9, 2)], materialization=materialization)
+    materialize(view, store, ago(8))
+    assert next_interval(view, store, NOW) == (ago(8), ago(7))
+
+
+def test_values_expire_with_the_ttl(tmp_path: Path, redis_url: str, store: OnlineStore) -> None:
+    import redis
+
+    view = make_view(tmp_path, [recent(1, 5, 2)], ttl="30d")
+    materialize(view, store, NOW)
+    expires = redis.Redis.from_url(redis_url).pexpiretime(f"tidegate:{view.metadata.name}:1")
+    assert expires == int((NOW + timedelta(days=30)).timestamp() * 1000) + 1
+
+
+def test_a_value_of_another_schema_is_never_decoded(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2)])
+    materialize(view, store, NOW)
+    body = view.to_dict()
+    body["spec"]["features"] = body["spec"]["features"][:2]
+    with pytest.raises(SchemaMismatchError, match="materialize the view again"):
+        stored(store, parsed(body), 1)
+
+
+def test_a_store_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OnlineStoreError, match=r"redis url is 'redis://127.0.0.1:1/0'.*check the url"):
+        open_store("redis://127.0.0.1:1/0")
+
+
+def test_an_interval_that_runs_backwards_is_refused(tmp_path: Path, store: OnlineStore) -> None:
+    with pytest.raises(BadFeaturesError, match="expected from before to"):
+        materialize(make_view(tmp_path, [recent(1, 5, 2)]), store, ago(5), NOW)

@@ -1,0 +1,107 @@
+"""Exit codes and sentences of the command line, and what it may not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tidegate_pipelines.cli import app
+from unit.components.servers import redis_server
+
+VIEWS = Path(__file__).parents[3] / "manifests" / "examples"
+runner = CliRunner()
+
+
+def test_light_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from tidegate_pipelines.cli import app; from typer.testing import CliRunner;"
+        "CliRunner().invoke(app, ['model', 'verify', '/nowhere']);"
+        "print([m for m in ('torch', 'mlflow', 'kfp', 'duckdb', 'pandas', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["model", "verify", "/nowhere"], "package /nowhere: SHA256SUMS is 'missing'"),
+        (["model", "fetch", "--uri", "/nowhere", "--digest", "sha256:0", "--into", "x"], "unreadable: No such file"),
+        (
+            ["model", "fetch", "--uri", "s3://b/x", "--digest", "sha256:0", "--into", "x"],
+            "expected a path, file://PATH",
+        ),
+        (["features", "validate", "/nowhere.yaml"], "file is '/nowhere.yaml', expected a readable YAML file"),
+        (["pipeline", "compile", "nope", "-o", "x.yaml"], "expected one of ctr_training"),
+        (["pipeline", "run", "ctr_training", "--param", "epochs=x"], "expected a value of type NUMBER_INTEGER"),
+        (["events", "clean", "--in", "/nowhere", "--out", "x"], "table impressions is 'no such table'"),
+    ],
+)
+def test_bad_input_exits_with_two_and_a_sentence(
+    command: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = runner.invoke(app, command)
+    assert done.exit_code == 2, done.output
+    assert words in done.stderr
+
+
+def test_an_unreachable_store_may_mend_itself_and_is_in_the_report(tmp_path: Path) -> None:
+    view, report = str(VIEWS / "user-activity.yaml"), tmp_path / "report"
+    command = ["features", "materialize", view, "--online", "redis://127.0.0.1:1/0", "--report", str(report)]
+    done = runner.invoke(app, command)
+    assert done.exit_code == 1
+    assert "a Redis that answers" in json.loads(report.read_text())["error"]
+
+
+def test_materialize_and_get(tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tidegate_components.events.lake import land
+
+    monkeypatch.setenv("TIDEGATE_PVC_ROOT", str(tmp_path))
+    land(shop / "events", tmp_path / "lake")
+    view, report = str(shop / "views" / "user-activity.yaml"), tmp_path / "report"
+    with redis_server(tmp_path) as url:
+        done = runner.invoke(app, ["features", "materialize", view, "--online", url, "--json", "--report", str(report)])
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout) == json.loads(report.read_text())
+        assert set(json.loads(done.stdout)) == {"watermark", "rows", "interval", "newestEventTime", "schemaHash"}
+        done = runner.invoke(
+            app, ["features", "get", "--view", view, "--key", "1", "--key", "999", "--online", url, "--json"]
+        )
+        assert [row["found"] for row in json.loads(done.stdout)] == [True, False]
+
+
+def test_a_join_keeps_rows_and_names_columns_by_view(
+    tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    from tidegate_components.events.lake import land
+
+    monkeypatch.setenv("TIDEGATE_PVC_ROOT", str(tmp_path))
+    land(shop / "events", tmp_path / "lake")
+    out = tmp_path / "out.parquet"
+    entities = ["--entities", str(shop / "events" / "impressions.parquet"), "--timestamp", "event_time"]
+    done = runner.invoke(app, ["features", "join", *entities, "--views", str(shop / "views"), "--out", str(out)])
+    assert done.exit_code == 0, done.stderr
+    table = pq.read_table(out)
+    assert table.num_rows == 3000
+    assert "item-popularity__clicks_30d" in table.column_names
+
+
+def test_every_command_explains_itself() -> None:
+    for group, commands in {
+        "pipeline": ["list", "compile", "run", "submit"],
+        "model": ["fetch", "verify", "probe"],
+        "features": ["validate", "join", "materialize", "get"],
+        "events": ["ingest", "clean", "join"],
+    }.items():
+        for command in commands:
+            done = runner.invoke(app, [group, command, "--help"])
+            assert done.exit_code == 0
+            assert command == "list" or "Example: tidegate" in done.output
