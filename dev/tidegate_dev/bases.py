@@ -1,6 +1,5 @@
 """Stand-ins for the public base images that the Dockerfiles name, made from Debian packages where no registry is."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ def _ensure(base: Base, make: Callable[[], None], progress: Progress) -> None:
 
 
 def _debian() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with commands.scratch() as folder:
         tree = Path(folder) / "base.tar"
         excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
         include = f"--include={','.join(DEBIAN.packages)}"

@@ -80,6 +80,8 @@ def build(module: GoModule, progress: Progress) -> Path:
 
 def _build(module: GoModule) -> None:
     module.built.parent.mkdir(parents=True, exist_ok=True)
+    for left in module.built.parent.glob(".building-*"):  # by a run that was killed
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=module.built.parent, prefix=".building-") as scratch:
         out = Path(scratch) / "bin"
         command = [_go(), "build", *module.flags, "-o", f"{out}/", module.target]

@@ -3,10 +3,9 @@
 import ipaddress
 import json
 import shutil
-from pathlib import Path
 
 from tidegate_dev import addresses, commands
-from tidegate_dev.errors import UnsupportedError
+from tidegate_dev.errors import CommandError, UnsupportedError
 
 OUTSIDE = "tidegate0"
 INSIDE = "uplink"
@@ -41,15 +40,22 @@ def plug_in(namespace_pid: int) -> None:
 
 def is_plugged_in() -> bool:
     """Tell whether the machine's end of the cable is there and up with its address."""
-    if not Path(f"/sys/class/net/{OUTSIDE}").exists():
+    if not _exists():
         return False
     return addresses.MACHINE in commands.run(["ip", "-4", "address", "show", "dev", OUTSIDE])
 
 
 def unplug() -> None:
     """Take the cable away, and with it the address and all routes; fine if there is none."""
-    if Path(f"/sys/class/net/{OUTSIDE}").exists():
+    try:
         commands.run(["ip", "link", "delete", OUTSIDE])
+    except CommandError:
+        if _exists():  # else it went by itself, with the namespace at its other end
+            raise
+
+
+def _exists() -> bool:
+    return commands.succeeds(["ip", "link", "show", "dev", OUTSIDE])
 
 
 def check_addresses_free() -> None:

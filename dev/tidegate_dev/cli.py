@@ -119,7 +119,8 @@ def _kubectl_help(options: argparse.Namespace, progress: Progress) -> None:
 def _binaries(options: argparse.Namespace, progress: Progress) -> None:
     from tidegate_dev import binaries
 
-    print(binaries.kubernetes(progress))
+    with lock.held(progress):
+        print(binaries.kubernetes(progress))
 
 
 def _down(options: argparse.Namespace, progress: Progress) -> None:

@@ -1,12 +1,15 @@
 """Running other programs to their end; those that take long run in our control group, where `down` finds them."""
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
-from tidegate_dev import cgroups
+from tidegate_dev import cgroups, paths
 from tidegate_dev.errors import CommandError
 
 _OWN_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -35,6 +38,31 @@ def run_apart(command: list[str], *, cwd: Path | None = None, env: Mapping[str, 
     return _run(command, _accounted([*_OWN_NAMESPACES, *command]), cwd, env, None)
 
 
+def feed(command: list[str], write: Callable[[IO[bytes]], None]) -> None:
+    """Run as `run_long` does, with what `write` writes as its standard input."""
+    process = subprocess.Popen(
+        _accounted(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    with process, contextlib.suppress(BrokenPipeError):  # it then ends with a status and says why
+        if process.stdin is not None:
+            write(process.stdin)
+        output = process.communicate()[0]
+    if process.returncode != 0:
+        raise CommandError(command, process.returncode, output.decode(errors="replace"))
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for the time of a `with`, at a place that `down` empties when we are killed meanwhile."""
+    return tempfile.TemporaryDirectory(dir=_scratch_place())
+
+
+def _scratch_place() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+    return str(paths.SCRATCH)
+
+
 def succeeds(command: list[str]) -> bool:
     """Tell whether the command is there and ends with status 0."""
     if shutil.which(command[0]) is None:
@@ -52,7 +80,7 @@ def _run(
     result = subprocess.run(
         wrapped,
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **_temporary(), **(env or {})},
         input=text or "",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -63,6 +91,11 @@ def _run(
     if result.returncode != 0:
         raise CommandError(command, result.returncode, result.stdout)
     return result.stdout
+
+
+def _temporary() -> dict[str, str]:
+    place = _scratch_place()
+    return {} if place is None else {"TMPDIR": place}
 
 
 def _accounted(command: list[str]) -> list[str]:

@@ -78,7 +78,7 @@ def _api_server_names() -> str:
 
 
 def _openssl(*words: str) -> None:
-    commands.run(["openssl", *words])
+    commands.run_long(["openssl", *words])
 
 
 def _tokens_and_kubeconfigs() -> None:

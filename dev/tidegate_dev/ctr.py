@@ -1,6 +1,8 @@
 """containerd's images, on the cluster of our own."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from tidegate_dev import commands, paths
 
@@ -25,6 +27,11 @@ def blobs() -> set[str]:
 def load(archive: Path) -> None:
     """Import the images in the archive."""
     commands.run_long([*_CTR, "images", "import", str(archive)])
+
+
+def load_from(write: Callable[[IO[bytes]], None]) -> None:
+    """Import the images in the archive that `write` writes."""
+    commands.feed([*_CTR, "images", "import", "-"], write)
 
 
 def tag(existing: str, new: str) -> None:

@@ -1,6 +1,6 @@
 """From buildah's storage into the containerd of the cluster of our own."""
 
-import tempfile
+import functools
 from pathlib import Path
 
 from tidegate_dev import bases, buildah, ctr, oci, paths
@@ -27,11 +27,10 @@ class BuildahToContainerd:
 
     def deliver(self, reference: str, progress: Progress) -> None:
         """Import the image into containerd."""
-        with progress.part(f"import image {pretty(reference)}"), tempfile.TemporaryDirectory() as folder:
-            layers, archive = paths.cache() / "layers", Path(folder) / "image.tar"
+        layers = paths.cache() / "layers"
+        with progress.part(f"import image {pretty(reference)}"):
             buildah.save(reference, layers)
-            oci.archive(layers, reference, ctr.blobs(), archive)
-            ctr.load(archive)
+            ctr.load_from(functools.partial(oci.archive, layers, reference, ctr.blobs()))
 
     def alias(self, existing: str, new: str) -> None:
         """Give the image in containerd a second name."""

@@ -39,7 +39,8 @@ class Kubectl:
     def apply(self, manifest: str) -> None:
         """Apply the text of a manifest server-side, and take over what another manager had set."""
         manager = ["--server-side", "--force-conflicts", "--field-manager=tidegate-dev"]
-        self.run("apply", *manager, "-f", "-", text=manifest)
+        words = [self.program, "apply", *manager, "-f", "-"]
+        commands.run_long(words, env={"KUBECONFIG": self.kubeconfig}, text=manifest)
 
     def kustomize(self, folder: Path) -> str:
         """Return the manifest that the kustomization in the folder makes."""

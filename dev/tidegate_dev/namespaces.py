@@ -95,4 +95,4 @@ def end() -> None:
 def _state_folders() -> list[Path]:
     """Return the folders to remove; the state that is noted may be in another cache than ours."""
     noted = [Path(json.loads(paths.RECORD.read_text())["state"])] if paths.RECORD.exists() else []
-    return [*noted, paths.state(), paths.BUILDAH_RUN, paths.RUN]
+    return [*noted, paths.state(), paths.SCRATCH, paths.BUILDAH_RUN, paths.RUN]

@@ -9,7 +9,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
@@ -21,11 +21,11 @@ def label(reference: str) -> str:
     return reference.replace("/", "_").replace(":", "_")
 
 
-def archive(folder: Path, reference: str, present: set[str], target: Path) -> None:
-    """Write the image named `reference` to an archive, without the blobs whose digests are in `present`."""
+def archive(folder: Path, reference: str, present: set[str], target: IO[bytes]) -> None:
+    """Write the image named `reference` as an archive, without the blobs whose digests are in `present`."""
     entry = _entry(folder, reference)
     index = {"schemaVersion": 2, "manifests": [{**entry, "annotations": {_CONTAINERD_NAME: reference}}]}
-    with tarfile.open(target, "w") as tar:
+    with tarfile.open(fileobj=target, mode="w|") as tar:
         _add(tar, "oci-layout", _LAYOUT)
         _add(tar, "index.json", json.dumps(index).encode())
         for digest in _blobs(folder, entry["digest"]):

@@ -15,6 +15,7 @@ RUN = Path("/run/tidegate")
 KUBECONFIG = RUN / "kubeconfig"
 CONTAINERD_SOCKET = RUN / "containerd" / "containerd.sock"
 PKI = RUN / "pki"
+SCRATCH = Path("/var/tmp/tidegate")  # noqa: S108 - ours alone, made by root; `down` empties it
 BUILDAH_RUN = Path("/run/tidegate-buildah")
 RECORD = RUN / "cluster.json"
 PIDS = RUN / "pids.json"
