@@ -41,7 +41,7 @@ def compile_pipeline(name: str, file: Path) -> Compiled:
             remedy="see `tidegate pipeline list`",
         )  # fmt: skip
     function = getattr(importlib.import_module(f"tidegate_pipelines.{known}"), known)
-    with replacing(file.with_suffix(".yaml") if not file.suffix else file) as beside:
+    with replacing(file) as beside:
         plain = beside.with_suffix(".yaml")
         compiler.Compiler().compile(function, str(plain))
         plain.replace(beside)

@@ -90,9 +90,8 @@ def register(
         version = _version_of(client, manifest.name, digest)
         if version is None:
             tags = {"tidegate.run": manifest.run, "tidegate.code_version": manifest.code_version}
-            run = _log_run(
-                client, manifest.name, package, params, metrics, tags | {"data_digest": manifest.data_digest}
-            )
+            tags |= {"tidegate.data_digest": manifest.data_digest}
+            run = _log_run(client, _experiment(client, uri, manifest.name), package, params, metrics, tags)
             version = _new_version(client, manifest.name, run, digest)
         client.set_registered_model_alias(manifest.name, alias, version.version)
         package_uri = version.tags[PACKAGE_TAG]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from unit.components.servers import mlflow_server, redis_server
+from unit.components.sharing import once, shared_folder
 from unit.components.trained import Trained, load_shop, train_shop
 
 
@@ -28,13 +27,11 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Trained once, whichever of the parallel test processes comes first."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    with (shared / "trained.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "trained" / "package").is_dir():
-            train_shop(shared / "trained")
-    return load_shop(shared / "trained")
+    folder = shared_folder(tmp_path_factory) / "trained"
+    with once(folder) as first:
+        if first:
+            train_shop(folder)
+    return load_shop(folder)
 
 
 @pytest.fixture

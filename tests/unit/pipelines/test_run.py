@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tidegate_components.packaging.verify import verify
+from unit.components.sharing import once, shared_folder
 
 QUICK = ["epochs=1", "embedding_dim=4", "hidden=8"]
 
@@ -30,15 +31,20 @@ def run(root: Path, shop: Path, *params: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, shop: Path) -> tuple[Path, dict[str, Any]]:
-    root = tmp_path_factory.mktemp("root")
-    done = run(root, shop, f"deploy_to={root}/gitops")
-    assert done.returncode == 0, done.stderr
-    return root, json.loads(done.stdout)
+def runs(tmp_path_factory: pytest.TempPathFactory, shop: Path) -> tuple[Path, Any, Any]:
+    """The same run twice, done once for all parallel test processes."""
+    root = shared_folder(tmp_path_factory) / "runs"
+    with once(root) as first:
+        if first:
+            done = [run(root, shop, f"deploy_to={root}/gitops") for _ in range(2)]
+            assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
+            for number, each in enumerate(done):
+                (root / f"{number}.json").write_text(each.stdout)
+    return root, *(json.loads((root / f"{number}.json").read_text()) for number in range(2))
 
 
-def test_a_run_ends_in_a_registered_package_a_report_and_a_manifest(first: tuple[Path, dict[str, Any]]) -> None:
-    root, found = first
+def test_a_run_ends_in_a_registered_package_a_report_and_a_manifest(runs: tuple[Path, Any, Any]) -> None:
+    root, found, _ = runs
     assert set(found["metrics"]) == {"wide_deep", "popularity", "logistic_regression"}
     version = found["registered"]
     assert version["version"] == "1"
@@ -49,25 +55,11 @@ def test_a_run_ends_in_a_registered_package_a_report_and_a_manifest(first: tuple
     assert deployment["spec"]["model"]["registry"]["alias"] == "challenger"
 
 
-def test_a_second_run_repeats_only_what_touches_the_outside(first: tuple[Path, dict[str, Any]], shop: Path) -> None:
-    root, before = first
-    found = json.loads(run(root, shop, f"deploy_to={root}/gitops").stdout)
+def test_a_second_run_repeats_only_what_touches_the_outside(runs: tuple[Path, Any, Any]) -> None:
+    _, before, found = runs
     done = {step["title"] for step in found["steps"] if step["state"] == "done"}
     assert done == {"Look at data and views", "Land in the lake", "Read champion", "Register", "Deploy"}
     assert found["registered"] == before["registered"]
-
-
-def test_a_challenger_that_the_gate_fails_is_not_registered(first: tuple[Path, dict[str, Any]], shop: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    root, _ = first
-    client = MlflowClient(f"sqlite:///{root}/mlflow.db", f"sqlite:///{root}/mlflow.db")
-    client.set_registered_model_alias("ctr-ranker", "champion", "1")
-    done = run(root, shop, "seed=8", "gate_margin=-0.5")
-    assert done.returncode == 1
-    assert "step Champion gate" in done.stderr
-    assert "worse than champion version 1" in done.stderr
-    assert len(client.search_model_versions("name = 'ctr-ranker'")) == 1
 
 
 def test_a_view_whose_source_lacks_a_column_ends_the_run_by_name(tmp_path: Path, shop: Path) -> None:
@@ -78,12 +70,5 @@ def test_a_view_whose_source_lacks_a_column_ends_the_run_by_name(tmp_path: Path,
     done = run(tmp_path / "root", shop, f"views={tmp_path}/views")
     assert done.returncode == 1
     assert "step Point-in-time features" in done.stderr
-    assert "features[user-activity" not in done.stderr
     assert "'cost'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_an_unreachable_registry_ends_the_run_by_name(first: tuple[Path, dict[str, Any]], shop: Path) -> None:
-    done = run(first[0], shop, "mlflow_uri=http://127.0.0.1:1")
-    assert done.returncode == 1
-    assert "mlflow_uri is 'http://127.0.0.1:1'" in done.stderr.replace("\\'", "'")
