@@ -37,7 +37,7 @@ CONTOUR = Profile(
         "envoy_cluster_grpc_failure{$track}",
     ),
     timed="envoy_cluster_upstream_rq_time_count{$track}",
-    bucket='envoy_cluster_upstream_rq_time_bucket{le="$edge",$track}',
+    bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$track}',
 )
 TRITON = Profile(
     name="Triton",
@@ -85,8 +85,9 @@ def _question(name: str, events: tuple[str, ...], trials: str, labels: str, comp
 
 
 def _edge(above: timedelta) -> str:
-    """A bucket edge as Prometheus writes it: 100 for 100 ms, 0.5 for 500 us."""
-    return format(above / _MILLISECOND, "g")
+    """A bucket edge in ms as a regular expression: Prometheus 2 keeps Envoy's `100`, Prometheus 3 makes `100.0` of it."""
+    text = format(above / _MILLISECOND, "g")
+    return text.replace(".", "[.]") if "." in text else f"{text}([.]0)?"
 
 
 def unseen(metric: Metric, profile: Profile) -> str:

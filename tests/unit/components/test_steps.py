@@ -52,7 +52,7 @@ def test_evaluating_logs_every_contender(trained: Trained, tmp_path: Path) -> No
 def test_a_failed_gate_writes_its_verdict_and_ends_the_run(tmp_path: Path) -> None:
     verdict = artifact(dsl.Markdown, tmp_path / "verdict")
     champion = json.dumps({"version": "4", "metrics": {"auc": 0.8}})
-    with pytest.raises(GateError, match="model ctr-ranker: gate is .*worse than champion version 4"):
+    with pytest.raises(GateError, match=r"model ctr-ranker: gate is .*worse than champion version 4"):
         steps.gate.python_func(json.dumps({"wide_deep": {"auc": 0.7}}), champion, 0.01, "ctr-ranker", verdict)
     assert Path(verdict.path).read_text().startswith("**Failed.**")
 

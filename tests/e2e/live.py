@@ -1,0 +1,227 @@
+"""What the end-to-end tests do to the cluster, in their own words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tidegate_api.model_deployment import ModelDeployment
+from tidegate_demo.cluster import Cluster
+from tidegate_demo.facts import Addresses
+
+MODEL = "ctr-e2e"
+_SYSTEM = "tidegate-system"
+_OPERATOR = ("-n", _SYSTEM, "-l", "app.kubernetes.io/name=tidegate-operator")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in the registry."""
+
+    number: str
+    digest: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Versions of one model: alike in what they answer, but for `broken`, which fails on unseen users."""
+
+    first: Version
+    second: Version
+    broken: Version
+    package: Path
+
+
+@dataclass(frozen=True)
+class Live:
+    """One namespace of the cluster, and the neighbours' addresses."""
+
+    cluster: Cluster
+    addresses: Addresses
+
+    @property
+    def namespace(self) -> str:
+        """Where resources are made."""
+        return self.cluster.namespace
+
+    def name_version(self, version: Version, alias: str) -> None:
+        """Point an alias of the model at a version, as a training run would."""
+        body = {"name": MODEL, "alias": alias, "version": version.number}
+        httpx.post(f"{self.addresses.mlflow}/api/2.0/mlflow/registered-models/alias", json=body).raise_for_status()
+
+    def alias(self, alias: str) -> str:
+        """The version that an alias names."""
+        query = {"name": MODEL, "alias": alias}
+        answer = httpx.get(f"{self.addresses.mlflow}/api/2.0/mlflow/registered-models/alias", params=query)
+        return str(answer.raise_for_status().json()["model_version"]["version"])
+
+    def version_tags(self, version: Version) -> dict[str, str]:
+        """What the registry was told of a version."""
+        query = {"name": MODEL, "version": version.number}
+        answer = httpx.get(
+            f"{self.addresses.mlflow}/api/2.0/mlflow/model-versions/get", params=query
+        ).raise_for_status()
+        return {tag["key"]: tag["value"] for tag in answer.json()["model_version"]["tags"]}
+
+    def deploy(self, name: str, model: dict[str, Any], **spec: Any) -> None:
+        """Apply a ModelDeployment with its own host."""
+        whole = _SPEC | {"model": model} | spec
+        whole["routing"] = whole["routing"] | {
+            "hostnames": [self.host(name)],
+            "grpcHostnames": [f"grpc.{self.host(name)}"],
+        }
+        body = {
+            "apiVersion": "tidegate.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": name},
+            "spec": whole,
+        }
+        self.cluster.apply(body)
+
+    def host(self, name: str) -> str:
+        """The host that a deployment answers to."""
+        return f"{name}.{self.namespace}.example.com"
+
+    def deployment(self, name: str) -> ModelDeployment:
+        """The deployment as it is now."""
+        return ModelDeployment.parse(self.cluster.get("modeldeployment", name))
+
+    def condition(self, kind: str, name: str, condition: str) -> dict[str, str]:
+        """One condition, or nothing yet."""
+        found = self.cluster.get(kind, name).get("status", {}).get("conditions", [])
+        return next((item for item in found if item["type"] == condition), {})
+
+    def wait_for_reason(self, kind: str, name: str, condition: str, reason: str, seconds: float = 90) -> dict[str, str]:
+        """Wait until a condition has a reason; returns it."""
+
+        def holds() -> tuple[bool, str]:
+            found = self.condition(kind, name, condition)
+            return found.get("reason") == reason, json.dumps(found)
+
+        self.cluster.wait(holds, seconds, f"{kind} {name}: {condition} with reason {reason}")
+        return self.condition(kind, name, condition)
+
+    def wait_for(
+        self, name: str, holds: Callable[[ModelDeployment], bool], seconds: float, what: str
+    ) -> ModelDeployment:
+        """Wait until the deployment is as wanted; returns it."""
+
+        def look() -> tuple[bool, str]:
+            found = self.deployment(name)
+            return holds(found), str(found.status.message)
+
+        self.cluster.wait(look, seconds, what)
+        return self.deployment(name)
+
+    def kill_operator(self) -> None:
+        """Kill the operator where it stands; its Deployment starts another."""
+        self.cluster.kubectl.run("delete", "pod", *_OPERATOR, "--force", "--grace-period=0")
+
+    def scale(self, deployment: str, replicas: int) -> None:
+        """Take a neighbour away, or bring it back."""
+        self.cluster.kubectl.run("scale", "-n", _SYSTEM, f"deployment/{deployment}", f"--replicas={replicas}")
+        if replicas:
+            self.cluster.kubectl.run("rollout", "status", "-n", _SYSTEM, f"deployment/{deployment}", "--timeout=120s")
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reason and sentence of each Event about a resource."""
+        items = self.cluster.get("events", "--field-selector", f"involvedObject.name={name}")["items"]
+        return [(item["reason"], item["message"]) for item in items]
+
+    def owned(self, name: str) -> list[str]:
+        """Whatever carries the deployment's label."""
+        kinds = "deployments,services,hpa,httproutes,grpcroutes,pods"
+        return self.cluster.kubectl.run(
+            "get",
+            kinds,
+            "-n",
+            self.namespace,
+            "-l",
+            f"tidegate.dev/deployment={name}",
+            "-o",
+            "name",
+            "--ignore-not-found",
+        ).split()
+
+
+_SPEC: dict[str, Any] = {
+    "runtime": {"gpus": 0, "backend": "onnxruntime", "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
+    "scaling": {"minReplicas": 1, "maxReplicas": 2, "targets": [{"queueTime": "50ms"}]},
+    "routing": {"gatewayRef": {"name": "public", "namespace": "gateways"}, "protocols": ["HTTP", "GRPC"]},
+    "strategy": {"canary": {"steps": [{"setWeight": w} for w in (1, 5, 20, 100)]}},
+    "analysis": {
+        "interval": "5s",
+        "minSamples": 100,
+        "metrics": [
+            {"name": "errors", "role": "guard", "margin": 0.005, "errorRate": {}},
+            {"name": "slow", "role": "guard", "margin": 0.1, "slowRequests": {"above": "1000ms"}},
+        ],
+    },
+    "progressDeadline": "10m",
+}
+
+
+def registry(alias: str) -> dict[str, Any]:
+    """spec.model that follows an alias."""
+    return {"registry": {"name": MODEL, "alias": alias, "promotedAlias": f"{alias}-champion"}}
+
+
+def package(version: Version, **changed: Any) -> dict[str, Any]:
+    """spec.model that pins a package."""
+    return {"package": {"uri": version.uri, "digest": version.digest, "name": MODEL} | changed}
+
+
+def register_versions(live: Live, run: dict[str, Any], work: Path) -> Trained:
+    """Package the trained model three times, in name only different but for the broken one, and register each."""
+    from tidegate_components.packaging.package import Provenance, UnknownIds, package_model
+
+    model, test_set, report = _artifacts(run)
+    plans: Sequence[tuple[str, UnknownIds]] = (("e2e-1", "fold"), ("e2e-2", "fold"), ("e2e-3", "error"))
+    found = []
+    for name, unknown_ids in plans:
+        into = work / name
+        provenance = Provenance(MODEL, name, "e2e", "sha256:" + "0" * 64, {"auc": 0.7})
+        digest = package_model(model, test_set, report, into, provenance, unknown_ids)
+        found.append(_register(live, into, digest))
+    return Trained(*found, package=work / "e2e-1")
+
+
+def _register(live: Live, package: Path, digest: str) -> Version:
+    from tidegate_components.registry.mlflow_registry import register
+
+    done = register(live.addresses.mlflow, package, digest, "e2e", {}, {"auc": 0.7})
+    return Version(done.version, done.digest, done.package_uri)
+
+
+def _artifacts(run: dict[str, Any]) -> tuple[Path, Path, Path]:
+    """Model, test set and report of the newest whole run, where the steps left them."""
+    runs = sorted((run["root"] / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
+    newest = {step: _newest(runs, step) for step in ("train/model", "split/test_set", "evaluate/report")}
+    return newest["train/model"], newest["split/test_set"], newest["evaluate/report"]
+
+
+def _newest(runs: Sequence[Path], step: str) -> Path:
+    """A cached step left its artifact in an earlier run."""
+    return next(run / step for run in reversed(runs) if (run / step).exists())
+
+
+def corrupted(package_folder: Path, into: Path) -> Path:
+    """A copy of a package with one byte of its model changed."""
+    shutil.copytree(package_folder, into)
+    model = next(into.rglob("model.onnx"))
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(bytes(data))
+    return into
+
+
+def in_namespace(live: Live, namespace: str) -> Live:
+    """The same cluster, another namespace."""
+    return replace(live, cluster=replace(live.cluster, namespace=namespace))
