@@ -85,7 +85,7 @@ def _question(name: str, events: tuple[str, ...], trials: str, labels: str, comp
 
 
 def _edge(above: timedelta) -> str:
-    """A bucket edge in ms as a regular expression: Prometheus 2 keeps Envoy's `100`, Prometheus 3 makes `100.0` of it."""
+    """A bucket edge in ms as a regular expression: Prometheus 2 keeps Envoy's 100, Prometheus 3 makes it 100.0."""
     text = format(above / _MILLISECOND, "g")
     return text.replace(".", "[.]") if "." in text else f"{text}([.]0)?"
 

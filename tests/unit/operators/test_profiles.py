@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from rollouts import deployment
 
+from rollouts import deployment
 from tidegate_api.model_deployment import Metric
 from tidegate_operators.rollout.profiles import CONTOUR, TRITON, profile_of, question, track, unseen
 
