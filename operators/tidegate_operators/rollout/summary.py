@@ -24,7 +24,7 @@ def summarize(
         _model(observed, now),
         _routes(observed, now),
         _metrics(observed, status, now),
-        _progressing(status, now),
+        _progressing(observed, status, now),
         _ready(observed, status, now),
     ]
     conditions = with_transition_times(deployment.status.conditions, found, generation)
@@ -83,10 +83,13 @@ def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -
     )
 
 
-def _progressing(status: ModelDeploymentStatus, now: datetime) -> Condition:
-    idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
-    underway = status.canary is not None
-    return _condition("Progressing", underway, idle, "RolloutUnderWay", status.message or "", now)
+def _progressing(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
+    """Whether a rollout gets on; one whose pods do not start says why."""
+    if status.canary is None:
+        idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
+        return _condition("Progressing", False, idle, "", "", now)
+    failure = observed.servers.get(status.canary.revision.hash, _NO_SERVER).failure
+    return _condition("Progressing", failure is None, failure, "RolloutUnderWay", status.message or "", now)
 
 
 def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:

@@ -1,0 +1,131 @@
+"""Whatever is wrong ends in a condition with a sentence, and stable traffic is untouched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from live import MODEL, Live, Trained, Version, corrupted, package, registry
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+STEADY = "steady"
+
+
+@pytest.fixture(scope="module")
+def steady(shop: Live, trained: Trained) -> Iterator[Live]:
+    """A deployment by pinned package that serves throughout."""
+    shop.deploy(STEADY, package(trained.first))
+    shop.wait_for(STEADY, lambda found: found.status.stable is not None, 180, "the pinned package serves")
+    yield shop
+    shop.cluster.kubectl.run("delete", "-n", shop.namespace, "modeldeployments", "--all")
+
+
+@pytest.fixture(autouse=True)
+def stable_is_untouched(steady: Live, trained: Trained) -> Iterator[None]:
+    """Before and after each test, stable is the same revision and answers the golden request."""
+    before = _answer(steady, trained)
+    yield
+    assert _answer(steady, trained) == before
+
+
+def _answer(live: Live, trained: Trained) -> tuple[str, int]:
+    stable = live.deployment(STEADY).status.stable
+    assert stable is not None
+    body = (trained.package / "golden" / "request-0.json").read_text()
+    url = f"{live.addresses.gateway}/v2/models/{MODEL}/infer"
+    return stable.hash, httpx.post(url, content=body, headers={"Host": live.host(STEADY)}).status_code
+
+
+def _rollout_stops(live: Live, model: dict[str, Any], *words: str) -> None:
+    """A new revision of the steady deployment does not start, and says why; then the old one is asked for again."""
+    live.deploy(STEADY, model)
+    found = live.wait_for_reason("modeldeployment", STEADY, "Progressing", "PackageRefused")
+    assert all(word in found["message"] for word in words), found
+    assert live.deployment(STEADY).status.weight == 0
+
+
+@pytest.fixture
+def pinned(steady: Live, trained: Trained) -> Iterator[Live]:
+    """The steady deployment, brought back to its good package afterwards."""
+    yield steady
+    steady.deploy(STEADY, package(trained.first))
+    steady.wait_for(STEADY, lambda found: found.status.canary is None, 60, "the good package is asked for again")
+
+
+def test_a_wrong_digest_is_refused(pinned: Live, trained: Trained) -> None:
+    wrong = "sha256:" + "1" * 64
+    _rollout_stops(pinned, package(trained.second, digest=wrong), "SHA256SUMS", wrong[:16])
+
+
+def test_a_missing_package_is_said_to_be_missing(pinned: Live, trained: Trained) -> None:
+    _rollout_stops(pinned, package(trained.second, uri="mlflow-artifacts:/nowhere"), "nowhere")
+
+
+def test_a_corrupt_package_is_refused(pinned: Live, trained: Trained, tmp_path: Path) -> None:
+    folder = corrupted(trained.package, tmp_path / "corrupt")
+    root = f"{pinned.addresses.mlflow}/api/2.0/mlflow-artifacts/artifacts/e2e/corrupt"
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        httpx.put(f"{root}/{file.relative_to(folder)}", content=file.read_bytes()).raise_for_status()
+    tampered = Version("", trained.first.digest, "mlflow-artifacts:/e2e/corrupt")
+    _rollout_stops(pinned, package(tampered), "model.onnx")
+
+
+def test_an_alias_that_names_nothing_is_said(steady: Live) -> None:
+    steady.deploy("nameless", registry("nobody"))
+    found = steady.wait_for_reason("modeldeployment", "nameless", "ModelResolved", "ModelNotFound")
+    assert "nobody" in found["message"]
+    assert "spec.model.registry" in found["message"]
+
+
+def test_a_gateway_that_does_not_exist_is_said(steady: Live, trained: Trained) -> None:
+    routing = {"gatewayRef": {"name": "nowhere", "namespace": "gateways"}, "protocols": ["HTTP"]}
+    steady.deploy("stranded", package(trained.first), routing=routing)
+    found = steady.wait_for_reason("modeldeployment", "stranded", "RoutesAccepted", "GatewayNotFound")
+    assert "gateways/nowhere" in found["message"]
+    assert "spec.routing.gatewayRef" in found["message"]
+
+
+def test_an_unreachable_registry_is_said_and_what_is_known_stays(steady: Live, trained: Trained) -> None:
+    steady.name_version(trained.first, "outage")
+    steady.deploy("follower", registry("outage"))
+    before = steady.wait_for("follower", lambda found: found.status.stable is not None, 120, "the version serves")
+    steady.scale("mlflow", 0)
+    try:
+        found = steady.wait_for_reason("modeldeployment", "follower", "ModelResolved", "RegistryUnreachable")
+    finally:
+        steady.scale("mlflow", 1)
+    assert "MLFLOW_TRACKING_URI" in found["message"]
+    assert steady.deployment("follower").status.stable == before.status.stable
+    steady.wait_for_reason("modeldeployment", "follower", "ModelResolved", "Resolved")
+
+
+def test_an_unreachable_prometheus_holds_the_rollout(steady: Live, trained: Trained) -> None:
+    steady.name_version(trained.first, "blind")
+    steady.deploy("blind", registry("blind"))
+    steady.wait_for("blind", lambda found: found.status.stable is not None, 120, "the version serves")
+    steady.scale("prometheus", 0)
+    try:
+        steady.name_version(trained.second, "blind")
+        found = steady.wait_for_reason("modeldeployment", "blind", "MetricsAvailable", "PrometheusUnreachable")
+    finally:
+        steady.scale("prometheus", 1)
+    assert "PROMETHEUS_URL" in found["message"]
+    status = steady.deployment("blind").status
+    assert status.canary is not None
+    assert status.weight == 1
+
+
+def test_the_registry_s_tags_decide_and_not_its_files(steady: Live, trained: Trained) -> None:
+    """A version that Tidegate did not package is not rolled out."""
+    root = f"{steady.addresses.mlflow}/api/2.0/mlflow"
+    made = httpx.post(f"{root}/model-versions/create", json={"name": MODEL, "source": "mlflow-artifacts:/elsewhere"})
+    number = made.raise_for_status().json()["model_version"]["version"]
+    steady.name_version(Version(number, "", ""), "foreign")
+    steady.deploy("foreign", registry("foreign"))
+    found = steady.wait_for_reason("modeldeployment", "foreign", "ModelResolved", "NotAPackage")
+    assert "tidegate.digest" in found["message"], json.dumps(found)
