@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 90) -> Iterator[None]:
+def running(command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 300) -> Iterator[None]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
