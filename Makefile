@@ -36,7 +36,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 layers: setup ## import-linter: who may know whom
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 crds: setup ## Generate manifests/crds from the typed models
 	$(BIN)/python -m tidegate_api.crds manifests/crds

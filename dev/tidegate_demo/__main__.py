@@ -26,7 +26,9 @@ def main() -> int:
     """Run the demo; 0 when every rollout ended as it should."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--plain", action="store_true", help="plain progress lines")
-    progress = Progress(parser.parse_args().plain)
+    parser.add_argument("--picture", type=Path, help="write the summary as SVG too")
+    options = parser.parse_args()
+    progress = Progress(options.plain)
     start = time.monotonic()
     try:
         installed = everything(progress)
@@ -38,12 +40,14 @@ def main() -> int:
     beside = _OUT.with_suffix(".part")
     beside.write_text(json.dumps(found, indent=2) + "\n")
     beside.replace(_OUT)
-    _show(found, time.monotonic() - start)
+    console = Console(width=max(110, Console().width), record=True)
+    _show(console, found, time.monotonic() - start)
+    if options.picture:
+        console.save_svg(str(options.picture), title="make demo")
     return 0
 
 
-def _show(found: dict[str, Any], seconds: float) -> None:
-    console = Console(width=max(100, Console().width))
+def _show(console: Console, found: dict[str, Any], seconds: float) -> None:
     console.rule(f"What happened ({seconds / 60:.1f} minutes)")
     console.print(_timeline(found))
     console.print(_versions(found))
