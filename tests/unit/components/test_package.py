@@ -181,3 +181,14 @@ def test_the_probe_says_when_nobody_answers(package: Path) -> None:
     from tidegate_components.packaging.golden_probe import probe
 
     assert "did not answer golden request-1.json" in probe(package, "http://127.0.0.1:1")
+
+
+def test_the_configuration_is_what_triton_parses(package: Path) -> None:
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    config = text_format.Parse(next(package.rglob("config.pbtxt")).read_text(), ModelConfig())
+    assert (config.name, config.backend, config.max_batch_size) == ("ctr-ranker", "onnxruntime", 1024)
+    assert [(i.name, list(i.dims)) for i in config.input] == [("ids", [12]), ("dense", [4])]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 64]
