@@ -43,6 +43,7 @@ def has(reference: str) -> bool:
 
 def build(job: Build) -> None:
     """Build the image that the Dockerfile describes, with the machine's settings for package registries."""
+    commands.run([*BUILDAH, "rm", "--all"])  # what a build that was killed left
     mounts = [f"--volume={folder}:{folder}:ro" for folder in machine_folders()]
     command = [*BUILDAH, "bud", "--quiet", "--isolation=chroot", "--pull-never", "--layers", "--network=host", *mounts]
     ignore = [f"--ignorefile={job.ignore_file}"] if job.ignore_file.exists() else []

@@ -38,18 +38,18 @@ def hierarchies(mounts: str | None = None) -> list[Hierarchy]:
 
 def create(group: str) -> None:
     """Make the group in every tree, with the controllers of version 2 and the CPU sets of version 1 handed down."""
-    for hierarchy in hierarchies():
+    trees = hierarchies()
+    for hierarchy in trees:
         path = hierarchy.root
         for part in Path(group).parts:
-            _hand_down_controllers(hierarchy, path)
+            if hierarchy.unified and len(trees) == 1:  # beside version 1, the unified tree only counts processes
+                _hand_down_controllers(path)
             path = path / part
             path.mkdir(exist_ok=True)
             _inherit_cpuset(path)
 
 
-def _hand_down_controllers(hierarchy: Hierarchy, path: Path) -> None:
-    if not hierarchy.unified:
-        return
+def _hand_down_controllers(path: Path) -> None:
     for controller in (path / "cgroup.controllers").read_text().split():
         with contextlib.suppress(OSError):  # a controller may be busy or reserved for real-time; the rest matters
             (path / "cgroup.subtree_control").write_text(f"+{controller}")
