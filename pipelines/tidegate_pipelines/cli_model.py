@@ -20,19 +20,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 def fetch(
     uri: Annotated[str, typer.Option(help="A path, file://, pvc://CLAIM/PATH, http(s):// or mlflow-artifacts:/PATH.")],
     digest: Annotated[str, typer.Option(help="sha256:HEX of the package's SHA256SUMS.")],
-    into: Annotated[Path, typer.Option(help="Folder; gets package/ and golden_probe.py.")],
+    into: Annotated[Path, typer.Option(help="Folder; gets package/, repository/ (for Triton) and golden_probe.py.")],
+    instances: Annotated[int | None, typer.Option(min=1, help="Copies of the model in one server.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(min=1, help="Most rows that run together.")] = None,
+    max_queue_delay_us: Annotated[int | None, typer.Option(min=0, help="Microseconds to wait for others.")] = None,
     json_: Json = False,
 ) -> None:
     """Fetch a package and verify every byte; the target is whole or untouched.
+
+    Settings change the served repository, never the package.
 
     mlflow-artifacts:/ is read through the server that MLFLOW_TRACKING_URI names.
 
     Example: tidegate model fetch --uri mlflow-artifacts:/1/RUN/artifacts/package --digest sha256:... --into /models
     """
     from tidegate_components.packaging.fetch import fetch as fetch_package
+    from tidegate_components.packaging.serving import ServingSettings, lay_repository
 
     with speaking():
         package = fetch_package(uri, digest, into)
+        lay_repository(package, into, ServingSettings(instances, max_batch_size, max_queue_delay_us))
         print_json({"package": str(package), "digest": digest}) if json_ else typer.echo(f"{package} is {digest}")
 
 

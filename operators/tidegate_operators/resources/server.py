@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import ModelDeployment, RevisionStatus, ScalingTarget
@@ -108,15 +109,18 @@ def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platfo
     return restricted_pod() | {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
-        "initContainers": [_fetch(revision, platform, mounts)],
+        "initContainers": [_fetch(deployment, revision, platform, mounts)],
         "containers": [_triton(deployment, platform)],
         "volumes": [*scratch, *volumes],
     }
 
 
-def _fetch(revision: RevisionStatus, platform: Platform, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _fetch(
+    deployment: ModelDeployment, revision: RevisionStatus, platform: Platform, mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
     command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", "/models"]
+    command += _serving_settings(deployment)
     return {
         "name": FETCH_CONTAINER,
         "image": platform.components_image,
@@ -132,6 +136,18 @@ def _fetch(revision: RevisionStatus, platform: Platform, mounts: list[dict[str, 
             *[mount | {"readOnly": True} for mount in mounts],
         ],
     }
+
+
+def _serving_settings(deployment: ModelDeployment) -> list[str]:
+    """What spec.runtime changes in the served configuration."""
+    runtime = deployment.spec.runtime
+    found = [f"--instances={runtime.instances}"] if runtime.instances else []
+    if runtime.batching is None:
+        return found
+    found.append(f"--max-batch-size={runtime.batching.max_batch_size}")
+    if runtime.batching.max_queue_delay is not None:
+        found.append(f"--max-queue-delay-us={runtime.batching.max_queue_delay // timedelta(microseconds=1)}")
+    return found
 
 
 def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
@@ -179,7 +195,7 @@ def _triton_arguments(deployment: ModelDeployment) -> list[str]:
     """Explicit loading of one model, as the production advice has it; never poll mode."""
     cache = deployment.spec.runtime.response_cache
     return [
-        "--model-repository=/models/package/repository",
+        "--model-repository=/models/repository",
         "--model-control-mode=explicit",
         f"--load-model={deployment.model_name}",
         f"--http-port={HTTP_PORT}",

@@ -66,6 +66,13 @@ def test_the_package_is_fetched_by_digest_before_triton_starts() -> None:
     assert fetch["image"] == "components:1"
 
 
+def test_what_the_runtime_says_reaches_the_served_configuration() -> None:
+    batching = {"maxBatchSize": 256, "maxQueueDelay": "2ms"}
+    pod = _pod(runtime={"gpus": 0, "backend": "onnxruntime", "instances": 2, "batching": batching})
+    command = pod["initContainers"][0]["command"]
+    assert command[-3:] == ["--instances=2", "--max-batch-size=256", "--max-queue-delay-us=2000"]
+
+
 def test_a_pod_is_started_by_golden_requests_and_ready_by_the_model_s_version() -> None:
     (triton,) = _pod()["containers"]
     assert "/models/golden_probe.py" in triton["startupProbe"]["exec"]["command"]

@@ -1,0 +1,56 @@
+"""The repository that Triton serves: the package's own files, with a deployment's settings in config.pbtxt.
+
+The package itself stays as it was verified; the served copy lies beside it and shares its models by hard link.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate_components.packaging.verify import package_error
+from tidegate_components.storage import replacing
+
+__all__ = ["ServingSettings", "lay_repository"]
+
+_CONFIG = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """What a ModelDeployment's runtime says; none leaves the package's own value."""
+
+    instances: int | None = None
+    max_batch_size: int | None = None
+    max_queue_delay_us: int | None = None
+
+    def substitutions(self) -> list[tuple[str, int]]:
+        """Patterns in Triton's text format (model_config.proto), one group before the number, with the new number."""
+        found = [
+            (r"(instance_group \[ \{ count: )\d+", self.instances),
+            (r"(max_batch_size: )\d+", self.max_batch_size),
+            (r"(max_queue_delay_microseconds: )\d+", self.max_queue_delay_us),
+        ]
+        return [(pattern, number) for pattern, number in found if number is not None]
+
+
+def lay_repository(package: Path, into: Path, settings: ServingSettings) -> Path:
+    """Lay `into/repository` for Triton; returns it. Raises PackageError where a configuration lacks a setting."""
+    with replacing(into / "repository") as beside:
+        shutil.copytree(package / "repository", beside, copy_function=os.link)
+        for config in beside.glob(f"*/{_CONFIG}"):
+            text = _configured(config.read_text(), settings, config)
+            config.unlink()
+            config.write_text(text)
+    return into / "repository"
+
+
+def _configured(text: str, settings: ServingSettings, config: Path) -> str:
+    for pattern, number in settings.substitutions():
+        text, count = re.subn(pattern, rf"\g<1>{number}", text)
+        if count != 1:
+            raise package_error(config.parent.name, _CONFIG, f"{count} places like {pattern}", "exactly one")
+    return text
