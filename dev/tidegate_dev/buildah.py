@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tidegate_dev import commands, oci, paths
+from tidegate_dev import commands, paths
 from tidegate_dev.errors import CommandError
 from tidegate_dev.image import Build
 
@@ -64,9 +64,9 @@ def machine_folders() -> Iterable[Path]:
 
 
 def save(reference: str, folder: Path) -> None:
-    """Write the image into a folder of layers, under its label; layers that lie there already are not written again."""
-    target = f"oci:{folder}:{oci.label(reference)}"
-    commands.run_apart([*BUILDAH, "push", "--quiet", "--disable-compression", reference, target])
+    """Write the image's manifest, configuration and uncompressed layers into the folder."""
+    plain = ["--quiet", "--disable-compression", "--format=oci"]
+    commands.run_apart([*BUILDAH, "push", *plain, reference, f"dir:{folder}"])
 
 
 def tag(existing: str, new: str) -> None:

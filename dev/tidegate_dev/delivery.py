@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from tidegate_dev import bases, buildah, ctr, oci, paths
+from tidegate_dev import bases, buildah, commands, ctr, oci
 from tidegate_dev.image import Build
 from tidegate_dev.images import pretty
 from tidegate_dev.progress import Progress
@@ -27,10 +27,10 @@ class BuildahToContainerd:
 
     def deliver(self, reference: str, progress: Progress) -> None:
         """Import the image into containerd."""
-        layers = paths.cache() / "layers"
-        with progress.part(f"import image {pretty(reference)}"):
-            buildah.save(reference, layers)
-            ctr.load_from(functools.partial(oci.archive, layers, reference, ctr.blobs()))
+        with progress.part(f"import image {pretty(reference)}"), commands.scratch() as name:
+            folder = Path(name) / "image"
+            buildah.save(reference, folder)
+            ctr.load_from(functools.partial(oci.archive, folder, reference, ctr.blobs()))
 
     def alias(self, existing: str, new: str) -> None:
         """Give the image in containerd a second name."""

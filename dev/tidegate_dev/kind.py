@@ -22,7 +22,7 @@ class KindCluster:
         """Create it unless it is there; raises UnsupportedError where kind is missing."""
         if shutil.which("kind") is None:
             raise UnsupportedError(
-                "Docker answers but kind is missing: install kind, or set TIDEGATE_CLUSTER=local as root"
+                "kind is missing: install kind and start Docker, or set TIDEGATE_CLUSTER=local as root"
             )
         self._kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         if _NAME not in commands.run(["kind", "get", "clusters"]).split():
