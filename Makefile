@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra pipelines --extra train
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo demo-down test check bench lint types layers crds format
+.PHONY: help setup demo demo-down test check bench lint types layers crds format redis
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,10 +49,14 @@ check: lint types layers ## The quick part: under a minute once .venv stands
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
 	$(PYTEST) tests/unit/operators tests/unit/api -n 2 -q
 
-test: lint types layers ## Everything: unit, property, integration (real API server), e2e (real node, real Triton)
+test: lint types layers redis ## Everything: unit, property, integration (real API server), e2e (real node, real Triton)
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
 	$(PYTEST) tests/unit tests/property -n 2
 	dev/with-cluster $(PYTEST) tests/integration tests/e2e
+
+redis: # the unit tests of the online store speak to a real one of their own
+	@command -v redis-server >/dev/null || { echo "Installing redis-server"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; }
 
 bench: setup ## Benchmarks against peers, as tables
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "No benchmarks yet."; exit 1; }
