@@ -102,6 +102,7 @@ def _options(config: dict[str, Any]) -> ort.SessionOptions:
     stated = config.get("parameters", {}).get(_THREADS, {}).get("string_value", "1")
     options.intra_op_num_threads = int(stated)
     options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what fails is said in the answer; a line in the log for each would drown it
     return options
 
 
