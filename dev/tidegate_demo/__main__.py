@@ -89,7 +89,7 @@ def _views(found: dict[str, Any]) -> Table:
     table = Table(
         "view",
         "ready",
-        "entities",
+        "written by the last run",
         "watermark",
         box=None,
         header_style="bold",

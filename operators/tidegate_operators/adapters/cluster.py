@@ -13,10 +13,10 @@ from kubernetes.client.exceptions import ApiException
 from tidegate_api.resource import Resource
 from tidegate_operators.rollout.observed import Announcement
 
-__all__ = ["KINDS", "Cluster"]
+__all__ = ["KINDS", "Cluster", "NamespaceGoneError"]
 
 FIELD_MANAGER = "tidegate"
-_NOT_FOUND, _CONFLICT = 404, 409
+_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 _ROOTS = {"v1": "/api/v1"}
 KINDS = {
     "Service": ("v1", "services"),
@@ -34,6 +34,10 @@ KINDS = {
     "ModelDeployment": ("tidegate.dev/v1alpha1", "modeldeployments"),
     "FeatureView": ("tidegate.dev/v1alpha1", "featureviews"),
 }
+
+
+class NamespaceGoneError(Exception):
+    """The namespace is being deleted: nothing can be made in it any more."""
 
 
 class Cluster:
@@ -64,11 +68,19 @@ class Cluster:
         return items
 
     def apply(self, body: dict[str, Any], subresource: str = "") -> dict[str, Any]:
-        """Server-side apply: what the body states is so afterwards, what it does not state is left to others."""
+        """Server-side apply: what the body states is so afterwards, what it does not state is left to others.
+
+        Raises NamespaceGoneError where the namespace is being deleted.
+        """
         metadata = body["metadata"]
         path = f"{_path(body['kind'], metadata.get('namespace', ''))}/{metadata['name']}{subresource}"
         query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        return self._call("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+        try:
+            return self._call("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+        except ApiException as error:
+            if error.status == _FORBIDDEN and "NamespaceTerminating" in str(error.body):
+                raise NamespaceGoneError(metadata.get("namespace", "")) from error
+            raise
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete the object and, in the background, what it owns. Absent is as good as deleted."""

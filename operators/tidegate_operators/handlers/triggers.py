@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from prometheus_client import start_http_server
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import API_VERSION
+from tidegate_operators.adapters.cluster import NamespaceGoneError
 from tidegate_operators.handlers import feature_view, model_deployment
 from tidegate_operators.handlers.keeper import Keeper, Key
 from tidegate_operators.handlers.metrics import observed_reconciliation
@@ -21,6 +23,10 @@ from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW
 __all__ = ["reconcile"]
 
 _METRICS_PORT = 9090
+_RECONCILERS: dict[str, Callable[[dict[str, Any], Neighbours, datetime], timedelta]] = {
+    "ModelDeployment": lambda body, *rest: model_deployment.reconcile(ModelDeployment.parse(body), *rest),
+    "FeatureView": lambda body, *rest: feature_view.reconcile(FeatureView.parse(body), *rest),
+}
 
 
 @kopf.on.startup()
@@ -65,7 +71,7 @@ def reconcile(key: Key, neighbours: Neighbours) -> timedelta | None:
         body = neighbours.cluster.get(kind, namespace, name)
         if body is None or body["metadata"].get("deletionTimestamp"):
             return None
-        now = datetime.now(UTC)
-        if kind == "ModelDeployment":
-            return model_deployment.reconcile(ModelDeployment.parse(body), neighbours, now)
-        return feature_view.reconcile(FeatureView.parse(body), neighbours, now)
+        try:
+            return _RECONCILERS[kind](body, neighbours, datetime.now(UTC))
+        except NamespaceGoneError:
+            return None

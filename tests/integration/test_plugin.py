@@ -1,0 +1,107 @@
+"""`kubectl tidegate` against a real API server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollouts import GOOD, NEXT, SPEC, deployment
+from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, ModelDeployment, ModelDeploymentStatus
+from tidegate_operators.adapters.cluster import Cluster
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, revision_of
+
+pytestmark = pytest.mark.integration
+
+NOW = datetime.now(UTC)
+STABLE, CANARY = revision_of(deployment(), GOOD), revision_of(deployment(), NEXT)
+STATUS = ModelDeploymentStatus(
+    phase="Progressing",
+    message="Version 2 has 5 % of the traffic, step 1 of 3: pauses for 10 s more",
+    stable=STABLE,
+    weight=5,
+    canary=CanaryStatus(
+        revision=CANARY,
+        started_at=NOW,
+        step_started_at=NOW,
+        evidence=[Evidence(metric="errors", message="errors: canary 0.00 % (0 of 50), stable 0.00 % (0 of 900).")],
+    ),
+    history=[
+        HistoryEntry(
+            revision=STABLE,
+            outcome="promoted",
+            reason="FirstRevision",
+            message="Version 1 is the first.",
+            started_at=NOW,
+            ended_at=NOW,
+            recorded=True,
+        )
+    ],
+)
+
+
+@pytest.fixture
+def rolling(cluster: Cluster, namespace: str) -> ModelDeployment:
+    """A deployment in the middle of a rollout, of a model that no operator on this cluster can resolve."""
+    name = "ctr-ranker"
+    cluster.delete("ModelDeployment", namespace, name)
+    body = {
+        "apiVersion": "tidegate.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": namespace},
+    }
+    spec = SPEC | {"model": {"registry": {"name": "nobodys-model", "alias": "challenger"}}}
+    made = ModelDeployment.parse(cluster.apply(body | {"spec": spec}))
+    cluster.apply_status(made, STATUS.to_dict())
+    return made
+
+
+def _run(namespace: str, *words: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("kubectl-tidegate")
+    return subprocess.run([program, *words, "-n", namespace], capture_output=True, text=True, check=False)
+
+
+def _annotations(cluster: Cluster, found: ModelDeployment) -> dict[str, Any]:
+    body = cluster.get("ModelDeployment", found.metadata.namespace, found.metadata.name) or {}
+    annotations: dict[str, Any] = body["metadata"].get("annotations", {})
+    return annotations
+
+
+@pytest.mark.parametrize(("verb", "annotation"), [("pause", PAUSE), ("promote", PROMOTE), ("abort", ABORT)])
+def test_a_verb_is_an_annotation_that_names_the_revision(
+    cluster: Cluster, rolling: ModelDeployment, verb: str, annotation: str
+) -> None:
+    done = _run(rolling.metadata.namespace, verb, "ctr-ranker")
+    assert done.returncode == 0, done.stderr
+    assert _annotations(cluster, rolling)[annotation] == CANARY.hash
+
+
+def test_resume_takes_the_pause_away(cluster: Cluster, rolling: ModelDeployment) -> None:
+    _run(rolling.metadata.namespace, "pause", "ctr-ranker")
+    _run(rolling.metadata.namespace, "resume", "ctr-ranker")
+    assert PAUSE not in _annotations(cluster, rolling)
+
+
+def test_explain_says_why_it_is_not_moving(rolling: ModelDeployment) -> None:
+    said = _run(rolling.metadata.namespace, "explain", "ctr-ranker").stdout
+    assert "errors: canary" in said
+
+
+def test_get_and_history_speak_to_people_and_machines(rolling: ModelDeployment) -> None:
+    namespace = rolling.metadata.namespace
+    assert "ctr-ranker" in _run(namespace, "get").stdout
+    assert json.loads(_run(namespace, "get", "--json").stdout)[0]["kind"] == "ModelDeployment"
+    (entry,) = json.loads(_run(namespace, "history", "ctr-ranker", "--json").stdout)
+    assert entry["reason"] == "FirstRevision"
+
+
+def test_an_unknown_name_ends_with_a_sentence_and_exit_code_2(namespace: str, cluster: Cluster) -> None:
+    done = _run(namespace, "explain", "nobody")
+    assert done.returncode == 2
+    assert "nobody" in done.stderr
+    assert "Traceback" not in done.stderr
