@@ -16,7 +16,7 @@ from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, 
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, revision_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 NOW = datetime.now(UTC)
 STABLE, CANARY = revision_of(deployment(), GOOD), revision_of(deployment(), NEXT)
@@ -57,8 +57,17 @@ def rolling(cluster: Cluster, namespace: str) -> ModelDeployment:
     }
     spec = SPEC | {"model": {"registry": {"name": "nobodys-model", "alias": "challenger"}}}
     made = ModelDeployment.parse(cluster.apply(body | {"spec": spec}))
-    cluster.apply_status(made, STATUS.to_dict())
+    while not _is_rolling(cluster, made):
+        cluster.apply_status(made, STATUS.to_dict())
     return made
+
+
+def _is_rolling(cluster: Cluster, made: ModelDeployment) -> bool:
+    """Whether the status is ours: an operator that is on this cluster has looked at it and kept the rollout."""
+    found = cluster.get("ModelDeployment", made.metadata.namespace, made.metadata.name) or {}
+    status = found.get("status", {})
+    operators = cluster.list("Deployment", "tidegate-system", {"app.kubernetes.io/name": "tidegate-operator"})
+    return "canary" in status and (not operators or bool(status.get("conditions")))
 
 
 def _run(namespace: str, *words: str) -> subprocess.CompletedProcess[str]:
