@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["observed_reconciliation"]
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
+
+__all__ = ["observed_reconciliation", "show_rollout"]
 
 _SECONDS = Histogram("tidegate_reconcile_duration_seconds", "Time that one reconciliation takes.", ["kind"])
 _FAILURES = Counter("tidegate_reconcile_failures_total", "Reconciliations that ended in an error.", ["kind"])
+
+_WEIGHT = Gauge("tidegate_canary_weight_percent", "Share of the traffic that the canary has.", ["namespace", "name"])
+_ENDED = Counter("tidegate_rollouts_ended_total", "Rollouts that ended.", ["namespace", "name", "outcome"])
+
+
+def show_rollout(deployment: ModelDeployment, status: ModelDeploymentStatus) -> None:
+    """Show the weight, and count a rollout that this look has ended."""
+    where = (deployment.metadata.namespace, deployment.metadata.name)
+    _WEIGHT.labels(*where).set(status.weight)
+    if status.verdict is not None and status.verdict != deployment.status.verdict:
+        _ENDED.labels(*where, status.verdict.outcome).inc()
 
 
 @contextmanager

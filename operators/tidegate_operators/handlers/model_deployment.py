@@ -8,6 +8,7 @@ from typing import Any
 
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
@@ -35,6 +36,7 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     for announcement in (*decision.announcements, *changes):
         neighbours.cluster.announce(deployment, announcement, now)
     _write(deployment, _record(deployment, status, neighbours), neighbours)
+    show_rollout(deployment, status)
     return decision.requeue
 
 
