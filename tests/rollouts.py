@@ -72,5 +72,17 @@ def ready(decision: Decision | None, replicas: int = 2) -> dict[str, Server]:
 
 def obeyed(decision: Decision | None, model: ResolvedModel | None, **more: Any) -> Observed:
     """A look at a cluster that did all that the last decision said."""
-    routes = Routes(dict(decision.weights), accepted=bool(decision.weights)) if decision else Routes()
+    routes = routed(decision)
     return Observed(model=model, servers=ready(decision), routes=routes, **more)
+
+
+def routed(decision: Decision | None) -> Routes:
+    """Routes that carry what the last decision said; there are none before anybody has a weight."""
+    if decision is None or not any(decision.weights.values()):
+        return Routes()
+    return Routes(dict(decision.weights), accepted=True)
+
+
+def shares(decision: Decision | None) -> dict[str, int]:
+    """Who gets traffic, and how much."""
+    return {revision: weight for revision, weight in (decision.weights if decision else {}).items() if weight}

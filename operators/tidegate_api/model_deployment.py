@@ -31,6 +31,7 @@ __all__ = [
     "Pause",
     "RegistrySource",
     "ResolvedModel",
+    "Retiring",
     "RevisionStatus",
     "Routing",
     "Runtime",
@@ -448,6 +449,13 @@ class CanaryStatus(Value):
     evidence: list[Evidence] = []
 
 
+class Retiring(Value):
+    """A revision that has no traffic any more and stays for a while, until no gateway can still send it any."""
+
+    revision: RevisionStatus
+    since: Time
+
+
 Outcome = Literal["promoted", "rolledBack", "superseded", "aborted", "timedOut"]
 
 
@@ -488,6 +496,9 @@ class ModelDeploymentStatus(Value):
     stable: RevisionStatus | None = None
     canary: CanaryStatus | None = None
     weight: Annotated[int, Field(description="Percent of the traffic that the canary has.")] = 0
+    retiring: Annotated[
+        list[Retiring], Field(description="Revisions that leave once the gateway has let them go.")
+    ] = []
     rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
     verdict: Verdict | None = None
     history: list[HistoryEntry] = []

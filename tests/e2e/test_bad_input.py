@@ -36,7 +36,7 @@ def stable_is_untouched(steady: Live, trained: Trained) -> Iterator[None]:
 def _answer(live: Live, trained: Trained) -> tuple[str, int]:
     stable = live.deployment(STEADY).status.stable
     assert stable is not None
-    body = (trained.package / "golden" / "request-0.json").read_text()
+    body = next((trained.package / "golden").glob("request-*.json")).read_text()
     url = f"{live.addresses.gateway}/v2/models/{MODEL}/infer"
     return stable.hash, httpx.post(url, content=body, headers={"Host": live.host(STEADY)}).status_code
 
@@ -59,7 +59,7 @@ def pinned(steady: Live, trained: Trained) -> Iterator[Live]:
 
 def test_a_wrong_digest_is_refused(pinned: Live, trained: Trained) -> None:
     wrong = "sha256:" + "1" * 64
-    _rollout_stops(pinned, package(trained.second, digest=wrong), "SHA256SUMS", wrong[:16])
+    _rollout_stops(pinned, package(trained.second, digest=wrong), "digest is", wrong)
 
 
 def test_a_missing_package_is_said_to_be_missing(pinned: Live, trained: Trained) -> None:
@@ -67,11 +67,11 @@ def test_a_missing_package_is_said_to_be_missing(pinned: Live, trained: Trained)
 
 
 def test_a_corrupt_package_is_refused(pinned: Live, trained: Trained, tmp_path: Path) -> None:
-    folder = corrupted(trained.package, tmp_path / "corrupt")
+    folder = corrupted(trained.package.with_name("e2e-2"), tmp_path / "corrupt")
     root = f"{pinned.addresses.mlflow}/api/2.0/mlflow-artifacts/artifacts/e2e/corrupt"
     for file in (path for path in folder.rglob("*") if path.is_file()):
         httpx.put(f"{root}/{file.relative_to(folder)}", content=file.read_bytes()).raise_for_status()
-    tampered = Version("", trained.first.digest, "mlflow-artifacts:/e2e/corrupt")
+    tampered = Version("", trained.second.digest, "mlflow-artifacts:/e2e/corrupt")
     _rollout_stops(pinned, package(tampered), "model.onnx")
 
 
@@ -123,7 +123,9 @@ def test_an_unreachable_prometheus_holds_the_rollout(steady: Live, trained: Trai
 def test_the_registry_s_tags_decide_and_not_its_files(steady: Live, trained: Trained) -> None:
     """A version that Tidegate did not package is not rolled out."""
     root = f"{steady.addresses.mlflow}/api/2.0/mlflow"
-    made = httpx.post(f"{root}/model-versions/create", json={"name": MODEL, "source": "mlflow-artifacts:/elsewhere"})
+    first = httpx.get(f"{root}/model-versions/get", params={"name": MODEL, "version": trained.first.number}).json()
+    body = {"name": MODEL, "source": trained.first.uri, "run_id": first["model_version"]["run_id"]}
+    made = httpx.post(f"{root}/model-versions/create", json=body)
     number = made.raise_for_status().json()["model_version"]["version"]
     steady.name_version(Version(number, "", ""), "foreign")
     steady.deploy("foreign", registry("foreign"))

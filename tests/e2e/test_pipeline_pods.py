@@ -101,6 +101,12 @@ class Dag:
         assert self.live.cluster.get("pod", name)["status"]["phase"] == "Succeeded", log
 
 
+def _default(definition: dict[str, Any]) -> Any:
+    """A parameter's default, as KFP's driver hands it over: protobuf's numbers become whole ones again."""
+    value = definition.get("defaultValue")
+    return int(value) if definition["parameterType"] == "NUMBER_INTEGER" and value is not None else value
+
+
 def _needs(task: dict[str, Any]) -> list[str]:
     return list(task.get("dependentTasks", []))
 
@@ -166,7 +172,7 @@ def pods(open_namespace: Live, compiled: dict[str, Any], pipeline_run: dict[str,
     subprocess.run(["chmod", "-R", "a+rwX", str(lake)], check=True)
     shown = folder / "views"
     subprocess.run(["cp", "-r", str(REPOSITORY / "manifests" / "examples"), str(shown)], check=True)
-    given = {name: d.get("defaultValue") for name, d in compiled["root"]["inputDefinitions"]["parameters"].items()}
+    given = {name: _default(d) for name, d in compiled["root"]["inputDefinitions"]["parameters"].items()}
     given |= json.loads((pipeline_run["root"] / "arguments.json").read_text()) | {"views": f"{WORK}/views"}
     dag = Dag(compiled, open_namespace, folder, given)
     dag.run()

@@ -24,9 +24,9 @@ def route_name(deployment: ModelDeployment, kind: str) -> str:
 def route_objects(deployment: ModelDeployment, weights: Mapping[str, int]) -> list[dict[str, Any]]:
     """The routes of a deployment, one for each protocol; none while nobody has a weight.
 
-    weights: percent by revision hash, only of revisions that get any.
+    weights: percent by revision hash; a revision with 0 is known to the gateway and gets no traffic.
     """
-    if not weights:
+    if not any(weights.values()):
         return []
     builders = {"HTTP": _http_route, "GRPC": _grpc_route}
     return [builders[protocol](deployment, weights) for protocol in deployment.spec.routing.protocols]

@@ -20,6 +20,7 @@ from tidegate_api.model_deployment import (
     ModelDeploymentStatus,
     Outcome,
     ResolvedModel,
+    Retiring,
     RevisionStatus,
     Verdict,
 )
@@ -35,6 +36,9 @@ ABORT = "tidegate.dev/abort"
 
 _BUSY = timedelta(seconds=2)
 _IDLE = timedelta(seconds=15)
+# A gateway drops a cluster and its route by separate streams: a revision is kept in the routes with weight 0 for this
+# long after its traffic is gone, so that no request meets a cluster that is no longer there.
+_DRAIN = timedelta(seconds=20)
 _HASH_LENGTH = 8
 _NO_SERVER = Server(replicas=0, ready=0)
 
@@ -75,14 +79,25 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
     course = _follow_source(deployment, observed, now)
     if course.status.canary is not None:
         course = _run_canary(deployment, observed, course, course.status.canary, now)
+    course = _let_go(observed, course, now)
     weights = _weights(course.status)
+    busy = course.status.canary or course.status.retiring or not _settled(observed, weights)
     return Decision(
         status=course.status.model_copy(update={"message": course.sentence or course.status.message}),
-        plans=_plans(deployment, observed, course.status, weights),
+        plans=_plans(deployment, observed, course.status),
         weights=weights,
         announcements=course.announcements,
-        requeue=_BUSY if course.status.canary or not _settled(observed, weights) else _IDLE,
+        requeue=_BUSY if busy else _IDLE,
     )
+
+
+def _let_go(observed: Observed, course: Course, now: datetime) -> Course:
+    """Forget a retiring revision when the gateway has had time to let it go, or when it is wanted again."""
+    status = course.status
+    wanted = {r.hash for r in (status.stable, status.canary.revision if status.canary else None) if r is not None}
+    settled = _settled(observed, _weights(status))
+    kept = [r for r in status.retiring if r.revision.hash not in wanted and not (settled and now - r.since >= _DRAIN)]
+    return course.with_status(retiring=kept)
 
 
 def _follow_source(deployment: ModelDeployment, observed: Observed, now: datetime) -> Course:
@@ -199,7 +214,7 @@ def _needed(observed: Observed, status: ModelDeploymentStatus, stage: Stage) -> 
 
 def _settled(observed: Observed, weights: Mapping[str, int]) -> bool:
     """Whether the gateway has accepted exactly these weights."""
-    return observed.routes.accepted and {h: w for h, w in observed.routes.weights.items() if w} == dict(weights)
+    return observed.routes.accepted and observed.routes.weights == weights
 
 
 def _mark_effective(
@@ -331,7 +346,11 @@ def _end(
     )
     rejected = canary.revision if outcome in ("rolledBack", "aborted", "timedOut") else None
     kept = _trim([*course.status.history, entry], deployment.spec.revision_history_limit)
-    changed = course.with_status(canary=None, weight=0, verdict=verdict, history=kept, rejected=rejected)
+    leaving = course.status.stable if outcome == "promoted" else canary.revision
+    retiring = [*course.status.retiring, *([Retiring(revision=leaving, since=now)] if leaving is not None else [])]
+    changed = course.with_status(
+        canary=None, weight=0, verdict=verdict, history=kept, rejected=rejected, retiring=retiring
+    )
     kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
     return changed.announcing(kind, reason, message)
 
@@ -343,24 +362,20 @@ def _trim(history: list[HistoryEntry], limit: int) -> list[HistoryEntry]:
 
 
 def _weights(status: ModelDeploymentStatus) -> dict[str, int]:
-    """Percent by revision hash, only of revisions that get any."""
-    found: dict[str, int] = {}
-    if status.canary is not None and status.weight:
-        found[status.canary.revision.hash] = status.weight
-    if status.stable is not None and status.weight < FULL:
+    """Percent by revision hash. A canary without traffic yet, and what is retiring, stand in the routes with 0."""
+    found = {item.revision.hash: 0 for item in status.retiring}
+    if status.stable is not None:
         found[status.stable.hash] = FULL - status.weight
+    if status.canary is not None:
+        found[status.canary.revision.hash] = status.weight
     return found
 
 
-def _plans(
-    deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, weights: Mapping[str, int]
-) -> tuple[Plan, ...]:
-    """Who runs: stable, the canary, and whoever the gateway may still send traffic to."""
+def _plans(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> tuple[Plan, ...]:
+    """Who runs: stable, the canary, and whoever is retiring."""
     found = [*_stable_plan(deployment, observed, status), *_canary_plan(deployment, observed, status)]
     known = {plan.revision.hash for plan in found}
-    if not _settled(observed, weights):
-        found += [plan for plan in _leaving(deployment, observed) if plan.revision.hash not in known]
-    return tuple(found)
+    return (*found, *(Plan(r.revision, 1) for r in status.retiring if r.revision.hash not in known))
 
 
 def _stable_plan(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> list[Plan]:
@@ -377,18 +392,6 @@ def _canary_plan(deployment: ModelDeployment, observed: Observed, status: ModelD
     stage = stages(deployment, status.stable is None)[status.canary.step]
     least = deployment.spec.scaling.min_replicas if status.stable is None else _needed(observed, status, stage)
     return [Plan(status.canary.revision, least)]
-
-
-def _leaving(deployment: ModelDeployment, observed: Observed) -> list[Plan]:
-    """Revisions of the status before this decision that the routes still name."""
-    before = deployment.status
-    revisions = [before.stable, before.canary.revision if before.canary else None]
-    revisions += [entry.revision for entry in before.history]
-    named = {hash_ for hash_, weight in observed.routes.weights.items() if weight}
-    unique = {revision.hash: revision for revision in revisions if revision is not None and revision.hash in named}
-    return [
-        Plan(revision, observed.servers.get(revision.hash, _NO_SERVER).replicas or 1) for revision in unique.values()
-    ]
 
 
 def _seconds(duration: timedelta) -> str:

@@ -30,7 +30,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Routes:
-    """The routes as seen: percent by revision hash, and whether the gateway has accepted this generation."""
+    """The routes as seen: percent by revision hash (0 too), and whether the gateway has accepted this generation."""
 
     weights: Mapping[str, int] = field(default_factory=dict)
     accepted: bool = False

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, windows
+from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, routed, shares, windows
 from tidegate_api.model_deployment import ModelDeploymentStatus
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
@@ -54,7 +54,7 @@ class Rollout(RuleBasedStateMachine):
         plans = self.decision.plans if self.decision else ()
         servers = {p.revision.hash: Server(max(p.min_replicas, 1), ready) for p in plans}
         if self.decision and not lag:
-            self.routes = Routes(dict(self.decision.weights), accepted=bool(self.decision.weights))
+            self.routes = routed(self.decision)
         counts = windows(self.now + timedelta(seconds=10), (0, stable), (int(canary * errors), canary))
         until = self.now + timedelta(seconds=10)
         self._look(Observed(self.model, servers, self.routes, windows=counts, judged_until=until))
@@ -79,9 +79,9 @@ class Rollout(RuleBasedStateMachine):
 
     @invariant()
     def weights_are_whole(self) -> None:
-        if self.decision and self.decision.weights:
-            assert sum(self.decision.weights.values()) == 100
-            assert all(0 < weight <= 100 for weight in self.decision.weights.values())
+        if shares(self.decision):
+            assert sum(shares(self.decision).values()) == 100
+            assert all(weight > 0 for weight in shares(self.decision).values())
 
     @invariant()
     def a_weight_is_given_only_to_ready_pods(self) -> None:
@@ -107,7 +107,6 @@ class Rollout(RuleBasedStateMachine):
             self._look(obeyed(self.decision, self.model, windows=counts, judged_until=at))
         assert self.status.canary is None, "it always ends"
         assert self.decision is not None
-        assert self.decision.weights
         assert self.status.stable is not None
         assert self.decision.weights == {self.status.stable.hash: 100}
 

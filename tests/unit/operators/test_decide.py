@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, windows
+from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, shares, windows
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
@@ -65,7 +65,7 @@ def canarying(**spec: Any) -> Story:
 def test_the_first_revision_needs_no_analysis() -> None:
     story = serving()
     assert story.decision is not None
-    assert story.decision.weights == {revision(GOOD): 100}
+    assert shares(story.decision) == {revision(GOOD): 100}
     assert story.status.verdict is not None
     assert story.status.verdict.reason == "FirstRevision"
 
@@ -74,15 +74,15 @@ def test_nobody_has_a_weight_before_its_pods_are_ready() -> None:
     story = Story()
     decision = story.look()
     waiting = Observed(model=GOOD, servers={revision(GOOD): Server(2, 0)}, routes=Routes())
-    assert decision.weights == {}
-    assert story.look(observed=waiting).weights == {}
+    assert shares(decision) == {}
+    assert shares(story.look(observed=waiting)) == {}
     assert "0 of 1 pods are ready" in (story.status.message or "")
 
 
 def test_a_new_version_starts_at_the_first_weight() -> None:
     story = canarying()
     assert story.decision is not None
-    assert story.decision.weights == {revision(GOOD): 95, revision(NEXT): 5}
+    assert shares(story.decision) == {revision(GOOD): 95, revision(NEXT): 5}
 
 
 def test_a_weight_is_kept_until_pause_and_samples_are_there() -> None:
@@ -101,7 +101,7 @@ def test_a_good_canary_is_promoted_and_the_old_server_leaves_last() -> None:
     assert story.status.stable is not None
     assert story.status.stable.version == "2"
     assert [plan.revision.hash for plan in story.decision.plans] == [revision(NEXT)]
-    assert story.decision.weights == {revision(NEXT): 100}
+    assert shares(story.decision) == {revision(NEXT): 100}
     assert story.said[-1] == "Promoted"
 
 
@@ -113,7 +113,7 @@ def test_harm_rolls_back_for_good() -> None:
     assert story.status.verdict.reason == "GuardFailed"
     assert "errors: canary" in story.status.verdict.message
     assert story.decision is not None
-    assert story.decision.weights == {revision(GOOD): 100}
+    assert shares(story.decision) == {revision(GOOD): 100}
     story.looks(5)
     assert story.said.count("RolloutStarted") == 2
 
@@ -186,7 +186,7 @@ def test_abort_gives_all_traffic_back() -> None:
     story = canarying()
     story.annotations = {ABORT: revision(NEXT)}
     decision = story.look()
-    assert decision.weights == {revision(GOOD): 100}
+    assert shares(decision) == {revision(GOOD): 100}
     assert story.status.verdict is not None
     assert story.status.verdict.outcome == "aborted"
 
@@ -213,7 +213,7 @@ def test_a_canary_without_ready_pods_loses_its_weight() -> None:
     servers = {revision(GOOD): Server(2, 2), revision(NEXT): Server(1, 0)}
     routes = Routes({revision(GOOD): 95, revision(NEXT): 5}, accepted=True)
     decision = story.look(observed=Observed(model=NEXT, servers=servers, routes=routes))
-    assert decision.weights == {revision(GOOD): 100}
+    assert shares(decision) == {revision(GOOD): 100}
     assert revision(NEXT) in {plan.revision.hash for plan in decision.plans}
 
 
@@ -221,14 +221,25 @@ def test_an_unreachable_registry_changes_nothing() -> None:
     story = canarying()
     story.model = None
     decision = story.look(model_failure=Failure("RegistryUnreachable", "MLflow does not answer"))
-    assert decision.weights == {revision(GOOD): 95, revision(NEXT): 5}
+    assert shares(decision) == {revision(GOOD): 95, revision(NEXT): 5}
 
 
-def test_an_old_server_stays_while_the_gateway_may_still_use_it() -> None:
+def test_an_old_server_stays_with_weight_0_until_the_gateway_has_let_it_go() -> None:
     story = canarying()
     story.annotations = {ABORT: revision(NEXT)}
-    assert revision(NEXT) in {plan.revision.hash for plan in story.look().plans}
-    assert revision(NEXT) not in {plan.revision.hash for plan in story.look().plans}
+    for _ in range(2):
+        decision = story.look()
+        assert decision.weights == {revision(GOOD): 100, revision(NEXT): 0}
+        assert revision(NEXT) in {plan.revision.hash for plan in decision.plans}
+    decision = story.look()
+    assert decision.weights == {revision(GOOD): 100}
+    assert revision(NEXT) not in {plan.revision.hash for plan in decision.plans}
+
+
+def test_the_gateway_knows_a_canary_before_it_gets_traffic() -> None:
+    story = serving()
+    story.model = NEXT
+    assert story.look().weights == {revision(GOOD): 100, revision(NEXT): 0}
 
 
 def test_an_objective_must_be_proven_before_all_traffic_moves() -> None:

@@ -127,6 +127,7 @@ def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
 
 def test_nobody_ready_means_no_route() -> None:
     assert route_objects(deployment(), {}) == []
+    assert route_objects(deployment(), {revision(GOOD): 0}) == []
 
 
 VIEW = {
