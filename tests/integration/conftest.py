@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client, config, watch
 
 from tidegate_operators.adapters.cluster import Cluster
 
@@ -24,8 +24,23 @@ def api() -> client.ApiClient:
     config.load_kube_config()
     found = client.ApiClient()
     for file in sorted((REPOSITORY / "manifests" / "crds").glob("*s.yaml")):
-        _apply_crd(found, yaml.safe_load(file.read_text()))
+        body = yaml.safe_load(file.read_text())
+        _apply_crd(found, body)
+        _wait_until_established(found, body["metadata"]["name"])
     return found
+
+
+def _wait_until_established(api: client.ApiClient, name: str) -> None:
+    """Watch the CRD until the API server serves its kind."""
+    definitions = client.ApiextensionsV1Api(api)
+    only = f"metadata.name={name}"
+    for event in watch.Watch().stream(
+        definitions.list_custom_resource_definition, field_selector=only, timeout_seconds=30
+    ):
+        conditions = event["object"].status.conditions or []
+        if any(item.type == "Established" and item.status == "True" for item in conditions):
+            return
+    pytest.fail(f"{name} was not established within 30 s")
 
 
 def _apply_crd(api: client.ApiClient, body: dict[str, object]) -> None:
