@@ -74,7 +74,8 @@ def _servers(deployment: ModelDeployment, neighbours: Neighbours) -> dict[str, S
 def _server(body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> Server:
     revision = body["metadata"]["labels"][REVISION_LABEL]
     own = [pod for pod in pods if pod["metadata"]["labels"].get(REVISION_LABEL) == revision]
-    failure = next((found for found in map(_pod_failure, own) if found), None)
+    newest_first = sorted(own, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+    failure = next((found for found in map(_pod_failure, newest_first) if found), None)
     status = body.get("status", {})
     return Server(replicas=body["spec"].get("replicas", 1), ready=status.get("readyReplicas", 0), failure=failure)
 
