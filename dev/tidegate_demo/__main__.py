@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +21,7 @@ from tidegate_dev import paths
 from tidegate_dev.errors import DevError
 from tidegate_dev.progress import Progress
 
+_WITHOUT_WEB_FONTS = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 _OUT = Path(__file__).parents[2] / "demo.json"
 
 
@@ -43,7 +46,7 @@ def main() -> int:
     console = Console(width=max(110, Console().width), record=True)
     _show(console, found, time.monotonic() - start)
     if options.picture:
-        console.save_svg(str(options.picture), title="make demo")
+        console.save_svg(str(options.picture), title="make demo", code_format=_WITHOUT_WEB_FONTS)
     return 0
 
 
@@ -56,28 +59,22 @@ def _show(console: Console, found: dict[str, Any], seconds: float) -> None:
     console.print(f"champion: version {found['champion']}   challenger: version {found['challenger']}")
     console.print(f"MLflow {where['mlflow']}   Prometheus {where['prometheus']}")
     console.print(f"Model  {where['gateway']}/v2/models/{DEPLOYMENT}/infer with header Host: {HOST}")
-    console.print(f"Facts  {_OUT}    Cluster  dev/cluster kubectl get md,fv,hpa    Clean up  make demo-down")
+    console.print(f"Facts  {_OUT.name}    Cluster  dev/cluster kubectl get md,fv,hpa    Clean up  make demo-down")
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, box=None, header_style="bold", title=title, title_justify="left")
 
 
 def _timeline(found: dict[str, Any]) -> Table:
-    table = Table("time", "what", "said", box=None, header_style="bold", title="timeline", title_justify="left")
+    table = _table("timeline", "time", "what", "said")
     for row in found["timeline"]:
         table.add_row(row["at"][11:19], row["reason"], row["message"])
     return table
 
 
 def _versions(found: dict[str, Any]) -> Table:
-    table = Table(
-        "version",
-        "outcome",
-        "requests",
-        "failed",
-        "reason",
-        box=None,
-        header_style="bold",
-        title="versions",
-        title_justify="left",
-    )
+    table = _table("versions", "version", "outcome", "requests", "failed", "reason")
     for row in found["versions"]:
         color = "green" if row["outcome"] == "promoted" else "red"
         counts = (str(row["requests"]), str(row["failedRequests"]))
@@ -86,16 +83,7 @@ def _versions(found: dict[str, Any]) -> Table:
 
 
 def _views(found: dict[str, Any]) -> Table:
-    table = Table(
-        "view",
-        "ready",
-        "written by the last run",
-        "watermark",
-        box=None,
-        header_style="bold",
-        title="feature views",
-        title_justify="left",
-    )
+    table = _table("feature views", "view", "ready", "written by the last run", "watermark")
     for row in found["views"]:
         table.add_row(row["name"], str(row["ready"]), str(row["rows"]), str(row["watermark"]))
     return table
