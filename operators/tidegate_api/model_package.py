@@ -9,9 +9,22 @@ from pydantic import Field
 
 from tidegate_api.resource import Value
 
-__all__ = ["DIGEST_PATTERN", "InputTensor", "ModelManifest", "OutputTensor", "SignatureFeature", "package_digest"]
+__all__ = [
+    "DIGEST_PATTERN",
+    "DIGEST_TAG",
+    "PACKAGE_TAG",
+    "InputTensor",
+    "ModelManifest",
+    "OutputTensor",
+    "SignatureFeature",
+    "package_digest",
+]
 
 DIGEST_PATTERN = "^sha256:[0-9a-f]{64}$"
+DIGEST_TAG = "tidegate.digest"
+"""Tag of a registered version: its package's digest. The training side writes it, the serving side reads it."""
+PACKAGE_TAG = "tidegate.package_uri"
+"""Tag of a registered version: its package's address."""
 
 
 class SignatureFeature(Value):

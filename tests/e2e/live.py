@@ -182,7 +182,7 @@ def register_versions(live: Live, run: dict[str, Any], work: Path) -> Trained:
     """Package the trained model three times, in name only different but for the broken one, and register each."""
     from tidegate_components.packaging.package import Provenance, UnknownIds, package_model
 
-    model, test_set, report = _artifacts(run)
+    model, test_set, report = (artifact_of(run, a) for a in ("train/model", "split/test_set", "evaluate/report"))
     plans: Sequence[tuple[str, UnknownIds]] = (("e2e-1", "fold"), ("e2e-2", "fold"), ("e2e-3", "error"))
     found = []
     for name, unknown_ids in plans:
@@ -200,16 +200,10 @@ def _register(live: Live, package: Path, digest: str) -> Version:
     return Version(done.version, done.digest, done.package_uri)
 
 
-def _artifacts(run: dict[str, Any]) -> tuple[Path, Path, Path]:
-    """Model, test set and report of the newest whole run, where the steps left them."""
-    runs = sorted((run["root"] / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    newest = {step: _newest(runs, step) for step in ("train/model", "split/test_set", "evaluate/report")}
-    return newest["train/model"], newest["split/test_set"], newest["evaluate/report"]
-
-
-def _newest(runs: Sequence[Path], step: str) -> Path:
-    """A cached step left its artifact in an earlier run."""
-    return next(run / step for run in reversed(runs) if (run / step).exists())
+def artifact_of(run: dict[str, Any], artifact: str) -> Path:
+    """STEP/ARTIFACT of the newest run that has it: a cached step left its artifact in an earlier one."""
+    runs = sorted((run["root"] / "runs").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next(each / artifact for each in runs if (each / artifact).exists())
 
 
 def corrupted(package_folder: Path, into: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from live import Live, in_namespace
+from live import Live, artifact_of, in_namespace
 
 from tidegate_components.storage import content_digest
 from tidegate_dev import catalogue, choice, images, paths
@@ -185,7 +185,7 @@ def test_every_component_ran_as_a_pod(pods: Dag, compiled: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("artifact", ["clean/cleaned", "samples/joined", "features/training_set", "split/test_set"])
 def test_pods_and_local_run_put_out_the_same_data(pods: Dag, pipeline_run: dict[str, Any], artifact: str) -> None:
-    assert content_digest(pods.folder / artifact) == content_digest(_local(pipeline_run, artifact))
+    assert content_digest(pods.folder / artifact) == content_digest(artifact_of(pipeline_run, artifact))
 
 
 def test_pods_and_local_run_reach_the_same_metrics(pods: Dag, pipeline_run: dict[str, Any]) -> None:
@@ -200,9 +200,3 @@ def test_the_package_made_in_a_pod_is_whole_and_registered(pods: Dag, live: Live
     registered = json.loads(pods.outputs["register"]["parameters"]["Output"])
     verify(pods.folder / "package" / "packaged", registered["digest"])
     assert live.alias("trained") == registered["version"]
-
-
-def _local(run: dict[str, Any], artifact: str) -> Path:
-    """A cached step left its artifact in an earlier run."""
-    runs = sorted((run["root"] / "runs").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next(each / artifact for each in runs if (each / artifact).exists())

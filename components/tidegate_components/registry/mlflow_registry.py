@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.errors import TidegateError
+from tidegate_api.model_package import DIGEST_TAG, PACKAGE_TAG
 
 __all__ = ["Champion", "Registered", "RegistryError", "champion", "register", "tracking_uri"]
-
-DIGEST_TAG = "tidegate.digest"
-PACKAGE_TAG = "tidegate.package_uri"
 
 
 class RegistryError(TidegateError):

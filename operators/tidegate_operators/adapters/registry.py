@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.model_deployment import HistoryEntry, RegistrySource, ResolvedModel
+from tidegate_api.model_package import DIGEST_TAG, PACKAGE_TAG
 from tidegate_operators.adapters.errors import NeighbourError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["DIGEST_TAG", "PACKAGE_TAG", "Registry"]
+__all__ = ["Registry"]
 
-DIGEST_TAG = "tidegate.digest"
-PACKAGE_TAG = "tidegate.package_uri"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 

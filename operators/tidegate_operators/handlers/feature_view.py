@@ -10,6 +10,7 @@ from typing import Any
 from tidegate_api.feature_view import FeatureView
 from tidegate_operators.freshness.report import Report, Run, summarize
 from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.handlers.pods import is_stuck
 from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
 from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
 
@@ -66,8 +67,7 @@ def _run(pod: Mapping[str, Any]) -> Run:
 
 
 def _stuck(waiting: Mapping[str, Any]) -> str | None:
-    stuck = waiting.get("reason", "").startswith(("ErrImage", "ImagePull", "CreateContainer", "InvalidImage"))
-    return f"{waiting['reason']}: {waiting.get('message', '')}" if stuck else None
+    return f"{waiting['reason']}: {waiting.get('message', '')}" if is_stuck(waiting) else None
 
 
 def _report(message: str) -> Report | None:

@@ -11,6 +11,7 @@ from tidegate_api.model_deployment import CanaryStatus, Metric, ModelDeployment,
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.handlers.pods import is_stuck
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_name
 from tidegate_operators.resources.server import FETCH_CONTAINER
@@ -95,7 +96,7 @@ def _container_failure(container: Mapping[str, Any]) -> Failure | None:
         refused = container["name"] == FETCH_CONTAINER and ended["exitCode"] == _BAD_INPUT
         return Failure("PackageRefused" if refused else "ContainerFailed", message)
     waiting = container.get("state", {}).get("waiting") or {}
-    if waiting.get("reason", "").startswith(("ErrImage", "ImagePull", "CreateContainer", "InvalidImage")):
+    if is_stuck(waiting):
         return Failure(waiting["reason"], f"{container['name']}: {waiting.get('message', waiting['reason'])}")
     return None
 

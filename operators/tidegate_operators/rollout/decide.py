@@ -25,7 +25,7 @@ from tidegate_api.model_deployment import (
     Verdict,
 )
 from tidegate_operators.rollout.evidence import accumulate, harm, lacking_samples, start_step, unproven
-from tidegate_operators.rollout.observed import Announcement, Decision, Observed, Plan, Server
+from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Decision, Observed, Plan
 from tidegate_operators.rollout.steps import FULL, Stage, canary_replicas, grid_floor, stages
 
 __all__ = ["ABORT", "PAUSE", "PROMOTE", "decide", "revision_of"]
@@ -40,7 +40,6 @@ _IDLE = timedelta(seconds=15)
 # long after its traffic is gone, so that no request meets a cluster that is no longer there.
 _DRAIN = timedelta(seconds=20)
 _HASH_LENGTH = 8
-_NO_SERVER = Server(replicas=0, ready=0)
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _ended_by_person_or_guard(
 
 def _grant(observed: Observed, course: Course, canary: CanaryStatus, stage: Stage) -> Course:
     """Give the step's weight once enough pods are ready, but not while paused; take it all back when none is."""
-    server = observed.servers.get(canary.revision.hash, _NO_SERVER)
+    server = observed.servers.get(canary.revision.hash, NO_SERVER)
     if server.ready == 0:
         return course.with_status(weight=0)
     enough = server.ready >= _needed(observed, course.status, stage)
@@ -208,7 +207,7 @@ def _grant(observed: Observed, course: Course, canary: CanaryStatus, stage: Stag
 
 
 def _needed(observed: Observed, status: ModelDeploymentStatus, stage: Stage) -> int:
-    stable = observed.servers.get(status.stable.hash, _NO_SERVER) if status.stable else _NO_SERVER
+    stable = observed.servers.get(status.stable.hash, NO_SERVER) if status.stable else NO_SERVER
     return canary_replicas(stage.weight, stable.replicas)
 
 
@@ -253,7 +252,7 @@ def _reason_to_hold(
 ) -> str | None:
     """Why the rollout stays where it is, in one sentence; none when it may move on."""
     where = _where(deployment, course, canary)
-    server = observed.servers.get(canary.revision.hash, _NO_SERVER)
+    server = observed.servers.get(canary.revision.hash, NO_SERVER)
     if course.status.weight != stage.weight or server.ready == 0:
         needed = _needed(observed, course.status, stage)
         why = f": {server.failure.message}" if server.failure else ""
@@ -382,7 +381,7 @@ def _stable_plan(deployment: ModelDeployment, observed: Observed, status: ModelD
     if status.stable is None:
         return []
     least = deployment.spec.scaling.min_replicas
-    running = observed.servers.get(status.stable.hash, _NO_SERVER).replicas
+    running = observed.servers.get(status.stable.hash, NO_SERVER).replicas
     return [Plan(status.stable, max(least, running) if status.canary else least)]
 
 

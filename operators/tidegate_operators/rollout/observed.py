@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import ModelDeploymentStatus, ResolvedModel, RevisionStatus, Tally
 
-__all__ = ["Announcement", "Decision", "Failure", "Observed", "Plan", "Routes", "Server", "Window"]
+__all__ = ["NO_SERVER", "Announcement", "Decision", "Failure", "Observed", "Plan", "Routes", "Server", "Window"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Server:
     replicas: int
     ready: int
     failure: Failure | None = None
+
+
+NO_SERVER = Server(replicas=0, ready=0)
+"""A revision whose Deployment is not there."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from datetime import datetime
 
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
 from tidegate_api.resource import Condition
-from tidegate_operators.rollout.observed import Announcement, Failure, Observed, Server
+from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure, Observed
 
 __all__ = ["announce_changes", "summarize", "with_transition_times"]
 
 _UNREMARKABLE = {"Waiting", "NoEvents", "NoRollout", "RolloutUnderWay", "NoStableRevision", "Read", "Serving"}
-_NO_SERVER = Server(replicas=0, ready=0)
 
 
 def summarize(
@@ -88,7 +87,7 @@ def _progressing(observed: Observed, status: ModelDeploymentStatus, now: datetim
     if status.canary is None:
         idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
         return _condition("Progressing", False, idle, "", "", now)
-    failure = observed.servers.get(status.canary.revision.hash, _NO_SERVER).failure
+    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure
     return _condition("Progressing", failure is None, failure, "RolloutUnderWay", status.message or "", now)
 
 
@@ -97,13 +96,13 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
         return _condition(
             "Ready", False, Failure("NoStableRevision", status.message or "Nothing serves yet."), "", "", now
         )
-    server = observed.servers.get(status.stable.hash, _NO_SERVER)
+    server = observed.servers.get(status.stable.hash, NO_SERVER)
     message = f"{server.ready} pods of {status.stable.title} are ready."
     return _condition("Ready", server.ready > 0, Failure("StableNotReady", message), "Serving", message, now)
 
 
 def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> str:
-    if status.stable is not None and observed.servers.get(status.stable.hash, _NO_SERVER).ready == 0:
+    if status.stable is not None and observed.servers.get(status.stable.hash, NO_SERVER).ready == 0:
         return "Degraded"
     if status.canary is not None:
         paused = status.canary.paused_at is not None
