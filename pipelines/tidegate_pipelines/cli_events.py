@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import print_json, speaking
+from tidegate_pipelines.terminal import print_json, progress, speaking
+
+if TYPE_CHECKING:
+    from tidegate_components.events.land_stream import Landed
 
 __all__ = ["app"]
 
@@ -19,20 +26,88 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 @app.command("ingest")
 def ingest(
-    source: Annotated[str, typer.Option("--from", help="movielens-100k, or a folder with event tables as Parquet.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="kafka://HOST:PORT/TOPIC, a file of JSON lines (one event each), a folder with event tables as"
+            " Parquet, CSV or JSON lines, or movielens-100k.",
+        ),
+    ],
     to: Annotated[Path, typer.Option(help="Folder to write.")],
     newest_event: Annotated[str, typer.Option(help="MovieLens: move all times so that the last is this.")] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow/--until-end", help="Kafka: go on for ever (until SIGTERM), or end at the end.")
+    ] = False,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Kafka: messages per commit at most.")] = 250_000,
+    batch_seconds: Annotated[float, typer.Option(min=0.1, help="Kafka: seconds per commit at most.")] = 5.0,
     json_: Json = False,
 ) -> None:
-    """Bring the event tables of a source into a folder, as Parquet.
+    """Bring events into a folder as Parquet; from Kafka each event lands exactly once, whatever is killed when.
 
-    Example: tidegate events ingest --from movielens-100k --to events/raw
+    Example: tidegate events ingest --from kafka://127.0.0.1:9092/events --to lake
+
+    Exit codes: 0 landed, 1 the broker does not answer (run again), 2 bad input.
     """
-    from tidegate_components.events.ingest import ingest as run
+    from tidegate_components.events.lines import is_lines
 
     with speaking():
-        rows = run(source, to, newest_event)
-        print_json(rows) if json_ else typer.echo("\n".join(f"{name:<14}{count:>10,}" for name, count in rows.items()))
+        if source.startswith("kafka://"):
+            _show_landed(_land_kafka(source, to, follow, batch_rows, batch_seconds), to, json_)
+        elif is_lines(Path(source)):
+            _show_landed(_land_lines(source, to), to, json_)
+        else:
+            _ingest_tables(source, to, newest_event, json_)
+
+
+def _ingest_tables(source: str, to: Path, newest_event: str, json_: bool) -> None:
+    from tidegate_components.events.ingest import ingest as run
+
+    rows = run(source, to, newest_event)
+    print_json(rows) if json_ else typer.echo("\n".join(f"{name:<14}{count:>10,}" for name, count in rows.items()))
+
+
+def _land_kafka(source: str, to: Path, follow: bool, rows: int, seconds: float) -> Landed:
+    from tidegate_components.events.kafka import Limits, parse_address
+    from tidegate_components.events.land_stream import land_kafka
+
+    limits = Limits(rows=rows, seconds=seconds)
+    return land_kafka(
+        parse_address(source), to, follow=follow, stop=_asked_to_stop(), told=_tell_landed(), limits=limits
+    )
+
+
+def _land_lines(source: str, to: Path) -> Landed:
+    from tidegate_components.events.land_stream import land_lines
+
+    return land_lines(Path(source), to, _tell_landed())
+
+
+def _asked_to_stop() -> Callable[[], bool]:
+    """True once SIGTERM or SIGINT came: the batch at hand is still landed."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    return asked.is_set
+
+
+def _tell_landed() -> Callable[[Landed], None]:
+    start = time.monotonic()
+
+    def tell(landed: Landed) -> None:
+        rate = landed.messages / max(time.monotonic() - start, 1e-9)
+        progress(f"{landed.messages:>12,} messages in {landed.commits} commits, {rate:,.0f} a second")
+
+    return tell
+
+
+def _show_landed(landed: Landed, to: Path, json_: bool) -> None:
+    if json_:
+        print_json({**asdict(landed), "messages": landed.messages, "to": str(to)})
+        return
+    rows = {**landed.rows, **{f"quarantined: {reason}": count for reason, count in landed.quarantined.items()}}
+    for name, count in rows.items() or {"nothing new": 0}.items():
+        typer.echo(f"{name:<44}{count:>12,}")
 
 
 @app.command("clean")

@@ -1,0 +1,102 @@
+"""Landing a stream: each batch is decoded, written beside, and committed with its offsets in one step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate_components.events.decode import Decoder
+from tidegate_components.events.kafka import Batch, KafkaAddress, Limits, read_batches
+from tidegate_components.events.kinds import QUARANTINE
+from tidegate_components.events.landing import LandedFile, Landing, sync
+from tidegate_components.events.lines import read_lines
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Landed", "land_batches", "land_kafka", "land_lines"]
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one run landed: rows by table, quarantined messages by reason, commits."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    commits: int = 0
+
+    @property
+    def messages(self) -> int:
+        """Every message read, whatever became of it."""
+        return sum(self.rows.values()) + sum(self.quarantined.values())
+
+    def plus(self, files: Iterable[LandedFile], quarantined: dict[str, int]) -> Landed:
+        """This and one more commit."""
+        rows = Counter(self.rows)
+        rows.update({QUARANTINE: 0})
+        for file in files:
+            rows[file.table] += file.rows
+        del rows[QUARANTINE]
+        return Landed(dict(rows), dict(Counter(self.quarantined) + Counter(quarantined)), self.commits + 1)
+
+
+def land_kafka(
+    address: KafkaAddress,
+    into: Path,
+    *,
+    follow: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    told: Callable[[Landed], None] = lambda _: None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Landed:
+    """Land the topics' events in `into`, from where the last commit ends; `told` hears after each commit.
+
+    Killed at any moment and started again, every event is there once. Raises KafkaError and LandingError.
+    """
+    landing = Landing(into)
+    batches = read_batches(address, landing.open().offsets, stop, follow=follow, limits=limits)
+    return land_batches(landing, batches, told)
+
+
+def land_lines(path: Path, into: Path, told: Callable[[Landed], None] = lambda _: None) -> Landed:
+    """Land a file of JSON lines, each an event as on a topic; lines that have landed stay as they are."""
+    landing = Landing(into)
+    return land_batches(landing, read_lines(path, landing.open().offsets), told)
+
+
+def land_batches(landing: Landing, batches: Iterable[Batch], told: Callable[[Landed], None]) -> Landed:
+    """Commit each batch to a landing that is open."""
+    decoder, landed = Decoder(), Landed()
+    for batch in batches:
+        decoded = decoder.decode(batch.messages)
+        files = tuple(_write(landing, decoded.tables))
+        landing.commit(batch.offsets, files, decoded.reasons)
+        landed = landed.plus(files, decoded.reasons)
+        told(landed)
+    return landed
+
+
+def _write(landing: Landing, tables: dict[str, pa.Table]) -> Iterable[LandedFile]:
+    import pyarrow.parquet as pq
+
+    part = 0
+    for name, table in tables.items():
+        for date, rows in _by_date(table, "ingested_at" if name == QUARANTINE else "event_time"):
+            path = landing.stage(name, date, part)
+            pq.write_table(rows, path, compression="zstd", compression_level=1)
+            sync(path)
+            sync(path.parent)
+            yield LandedFile(str(path.relative_to(landing.folder)), name, rows.num_rows)
+            part += 1
+
+
+def _by_date(table: pa.Table, column: str) -> Iterable[tuple[str, pa.Table]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    days = pc.cast(table[column], pa.date32())
+    for day in sorted(pc.unique(days).to_pylist()):
+        yield day.isoformat(), table.filter(pc.equal(days, pa.scalar(day, pa.date32())))

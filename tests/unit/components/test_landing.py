@@ -1,0 +1,96 @@
+"""Landing: files and offsets become true together, for one writer at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tidegate_components.events.land_stream import land_lines
+from tidegate_components.events.landing import LandedFile, Landing, LandingError, landed_files
+from unit.components.kafka_case import impression, landed
+
+
+def test_offsets_and_files_are_read_back_as_committed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    assert dict(landing.open().offsets) == {}
+    landing.commit({"events/0": 7}, (LandedFile("clicks/date=2026-01-01/x.parquet", "clicks", 3),), {"no type": 1})
+    newest = Landing(tmp_path).newest()
+    assert (newest.offsets, newest.quarantined) == ({"events/0": 7}, {"no type": 1})
+    assert landed_files(tmp_path, "clicks") == [tmp_path / "clicks/date=2026-01-01/x.parquet"]
+
+
+def test_the_writer_that_started_last_goes_on_and_the_other_stops(tmp_path: Path) -> None:
+    first, second = Landing(tmp_path), Landing(tmp_path)
+    first.open()
+    first.commit({"events/0": 1})
+    assert second.open().offsets == {"events/0": 1}
+    with pytest.raises(LandingError, match=r"another writer.*one writer at a time; stop one of the two"):
+        first.commit({"events/0": 2})
+    second.commit({"events/0": 3})
+    assert Landing(tmp_path).newest().offsets == {"events/0": 3}
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_it_committed_stays(tmp_path: Path) -> None:
+    killed = Landing(tmp_path)
+    killed.open()
+    kept = killed.stage("clicks", "2026-01-01", 0)
+    kept.write_bytes(b"kept")
+    killed.commit({"events/0": 1}, (LandedFile(str(kept.relative_to(tmp_path)), "clicks", 1),))
+    killed.stage("clicks", "2026-01-01", 1).write_bytes(b"half")
+    Landing(tmp_path).open()
+    assert list(tmp_path.rglob("*.parquet")) == [kept]
+
+
+def test_a_broken_commit_is_named(tmp_path: Path) -> None:
+    Landing(tmp_path).open()
+    (tmp_path / "_log" / "0000000000.json").write_text("{")
+    with pytest.raises(LandingError, match=r"commit 0 is .*restore the file from a backup"):
+        Landing(tmp_path).newest()
+
+
+BROKEN = {
+    b"": "not JSON",
+    b"\xff\xfe": "not UTF-8",
+    b"{": "not JSON",
+    b"[1]": "not a JSON object",
+    b"{}": "no type",
+    b'{"type": "refund"}': "unknown type",
+    b'{"type": "click"}': "click: missing click_id",
+    json.dumps({**impression(1), "item_id": 3.7}).encode(): "impression: item_id is no integer",
+    json.dumps({**impression(1), "item_id": "seven"}).encode(): "impression: item_id is no integer",
+    json.dumps({**impression(1), "event_time": "yesterday"}).encode(): "impression: event_time is no time",
+    json.dumps({**impression(1), "event_time": 12}).encode(): "impression: event_time is no time",
+    b'{"type":"purchase","order_id":"o","user_id":1,"item_id":2,"event_time":"2026-01-01","amount":1e999}':
+        "purchase: amount is no number",
+}  # fmt: skip
+
+
+def test_every_message_that_is_no_event_is_quarantined_with_its_reason_and_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "events.jsonl"
+    source.write_bytes(b"\n".join([*BROKEN, json.dumps(impression(5)).encode()]) + b"\n")
+    report = land_lines(source, tmp_path / "lake")
+    assert report.rows == {"impressions": 1}
+    assert report.messages == len(BROKEN) + 1
+    assert dict(landed(tmp_path / "lake", "quarantine", "message, reason")) == BROKEN
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00", "2026-01-31 12:00:00", 1769860800000]
+)
+def test_times_are_read_as_utc(text: str | int, tmp_path: Path) -> None:
+    source = tmp_path / "events.jsonl"
+    source.write_text(json.dumps({**impression(1), "event_time": text}))
+    land_lines(source, tmp_path / "lake")
+    assert landed(tmp_path / "lake", "impressions", "epoch_ms(event_time)") == [(1769860800000,)]
+
+
+def test_lines_that_have_landed_land_no_second_time(tmp_path: Path) -> None:
+    source = tmp_path / "events.jsonl"
+    source.write_text("".join(json.dumps(impression(number)) + "\n" for number in range(3)))
+    assert land_lines(source, tmp_path / "lake").messages == 3
+    with source.open("a") as more:
+        more.write(json.dumps(impression(3)) + "\n")
+    assert land_lines(source, tmp_path / "lake").messages == 1
+    assert landed(tmp_path / "lake", "impressions", "event_id") == [("e0",), ("e1",), ("e2",), ("e3",)]
