@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,17 +133,52 @@ def clean(
 
 
 @app.command("join")
-def join(
-    in_: Annotated[Path, typer.Option("--in", help="Folder with clean impressions and clicks.")],
+def join(  # noqa: PLR0913, PLR0917 - a command's options
     out: Annotated[Path, typer.Option(help="Parquet to write.")],
+    impressions: Annotated[str, typer.Option(help="Impressions: file, folder, glob or a landing's table.")] = "",
+    clicks: Annotated[str, typer.Option(help="Clicks, by request_id and item_id.")] = "",
+    conversions: Annotated[str, typer.Option(help="Conversions, by click_id.")] = "",
+    feature_log: Annotated[str, typer.Option(help="What serving logged, by request_id.")] = "",
+    in_: Annotated[str, typer.Option("--in", help="Instead: a folder with impressions and clicks.")] = "",
+    attribution_window: Annotated[str, typer.Option(help="From a click to its conversion, at most.")] = "7d",
+    clock_skew: Annotated[str, typer.Option(help="How much earlier than its impression a click may seem.")] = "5m",
+    label_delay: Annotated[str, typer.Option(help="Hold back impressions younger than this.")] = "0s",
+    now: Annotated[str, typer.Option(help="The time that --label-delay counts from; default: newest event.")] = "",
+    negative_rate: Annotated[float, typer.Option(help="Share of the impressions without a click to keep.")] = 1.0,
     json_: Json = False,
 ) -> None:
-    """Join impressions with clicks: exactly one labelled row per impression.
+    """Join impressions with clicks, conversions and the feature log: exactly one row per impression.
 
-    Example: tidegate events join --in events/clean --out samples.parquet
+    Example: tidegate events join --impressions lake/impressions --clicks lake/clicks --conversions lake/purchases
+    --feature-log lake/feature_log --attribution-window 7d --out samples.parquet
+
+    Exit codes: 0 joined, 2 bad input (the sentence names file, column and row).
     """
-    from tidegate_components.events.join import join_samples
+    from tidegate_components.events.attribution import Attribution
+    from tidegate_components.events.ingest import parse_time
+    from tidegate_components.events.join import join_events, tables_in
 
     with speaking():
-        rows = join_samples(in_, out)
-        print_json({"rows": rows, "out": str(out)}) if json_ else typer.echo(f"wrote {rows} rows to {out}")
+        given = {"impressions": impressions, "clicks": clicks, "conversions": conversions, "feature_log": feature_log}
+        addresses = {**tables_in(in_), **{name: address for name, address in given.items() if address}}
+        window, skew, delay = map(_length, (attribution_window, clock_skew, label_delay))
+        how = Attribution(window, skew, delay, negative_rate)
+        report = join_events(addresses, out, how, parse_time(now) if now else None, progress)
+        if json_:
+            print_json({**asdict(report), "rows": report.counts["rows_out"], "out": str(out)})
+        else:
+            lines = {**report.counts, "labels corrected": report.corrected}
+            typer.echo("\n".join(f"{name.replace('_', ' '):<28}{count:>14,}" for name, count in lines.items()))
+
+
+def _length(text: str) -> timedelta:
+    from tidegate_api.durations import parse_duration
+    from tidegate_components.events.tables import BadEventsError
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise BadEventsError(
+            resource="sample join", field="duration", value=text, expected="a number with s, m, h or d, e.g. 7d",
+            remedy="write the duration like that",
+        ) from error  # fmt: skip

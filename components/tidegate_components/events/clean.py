@@ -72,7 +72,7 @@ def _clean_table(folder: Path, name: str, good: Path, bad: Path, rules: tuple[Ru
     with duckdb.connect() as db:
         db.register("raw", raw)
         db.execute("CREATE TEMP TABLE rows AS SELECT *, row_number() OVER () AS position FROM raw")
-        db.execute(f"CREATE TEMP TABLE judged AS SELECT *, CASE{cases} END AS reason FROM rows")  # noqa: S608
+        db.execute(f"CREATE TEMP TABLE judged AS SELECT *, CASE{cases} END AS reason FROM rows")
         kept = db.sql(
             "SELECT * EXCLUDE (reason, position) FROM judged WHERE reason IS NULL ORDER BY event_time, position"
         ).to_arrow_table()

@@ -93,7 +93,7 @@ def _check(rows_in: int, rows_out: int) -> None:
 
 _REASONS = "SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1"
 _PRESENT = "SELECT DISTINCT type FROM judged WHERE reason IS NULL"
-_BROKEN = f"SELECT {', '.join(POSITION_COLUMNS)}, reason, message FROM judged WHERE reason IS NOT NULL"  # noqa: S608
+_BROKEN = f"SELECT {', '.join(POSITION_COLUMNS)}, reason, message FROM judged WHERE reason IS NOT NULL"
 
 
 @cache
@@ -112,7 +112,7 @@ def _judged() -> str:
         named AS (SELECT * EXCLUDE (v), v.type AS type, {raw}, v IS NULL AS broken FROM parsed),
         typed AS (SELECT *, {values} FROM named)
         SELECT * EXCLUDE ({", ".join(f"raw_{name}" for name in fields)}, text, broken), {_reason()} AS reason
-        FROM typed"""  # noqa: S608 - names are our own
+        FROM typed"""
 
 
 _TYPE = Field("type", "text")
@@ -162,11 +162,11 @@ def _value(field: Field) -> str:
         epoch = f"make_timestamptz(TRY_CAST({raw} AS BIGINT) * 1000)"
         time = f"CASE WHEN length({raw}) = {_MILLISECONDS} THEN {epoch} ELSE TRY_CAST({raw} AS TIMESTAMPTZ) END"
         within = "t >= TIMESTAMPTZ '2000-01-01' AND t < TIMESTAMPTZ '2100-01-01'"
-        return f"(SELECT CASE WHEN {within} THEN t END FROM (SELECT {time} AS t))"  # noqa: S608
+        return f"(SELECT CASE WHEN {within} THEN t END FROM (SELECT {time} AS t))"
     return f"{raw}::VARCHAR"
 
 
 @cache
 def _rows(kind: Kind) -> str:
     columns = ", ".join([*(field.name for field in kind.fields), *POSITION_COLUMNS])
-    return f"SELECT {columns} FROM judged WHERE reason IS NULL AND type = '{kind.name}'"  # noqa: S608
+    return f"SELECT {columns} FROM judged WHERE reason IS NULL AND type = '{kind.name}'"

@@ -2,63 +2,200 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tidegate_components.events.tables import BadEventsError, read_table
+from tidegate_components.events.attribution import COUNTS, Attribution, mature, payload, statements
+from tidegate_components.events.duck import connect
+from tidegate_components.events.sources import Source, check_present, find_source, reading
+from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import replacing
 
-__all__ = ["join_samples"]
-
-_JOIN = """
-WITH first_click AS (
-    SELECT i.request_id, i.item_id, min(c.event_time) AS click_time
-    FROM impressions i
-    JOIN clicks c ON c.request_id = i.request_id AND c.item_id = i.item_id AND c.event_time >= i.event_time
-    GROUP BY ALL
-)
-SELECT i.*, (f.click_time IS NOT NULL)::BIGINT AS label, f.click_time
-FROM impressions i LEFT JOIN first_click f ON f.request_id = i.request_id AND f.item_id = i.item_id
-ORDER BY i.event_time, i.user_id, i.item_id, i.request_id
-"""
-
-
-def join_samples(folder: Path, into: Path) -> int:
-    """Join `impressions` LEFT JOIN `clicks` of `folder` into one Parquet file; returns its rows, one per impression.
-
-    Adds `label` (Int64, 1 where a click on the same item of the same request came at or after the impression) and
-    `click_time` (the first such click). Rows are ordered by time. Raises BadEventsError where impressions repeat.
-    """
+if TYPE_CHECKING:
     import duckdb
-    import pyarrow.parquet as pq
 
-    impressions, clicks = read_table(folder, "impressions"), read_table(folder, "clicks")
-    with duckdb.connect() as db:
-        db.register("impressions", impressions)
-        db.register("clicks", clicks)
-        _check_unique(db.execute(_REPEATED).fetchall(), folder)
-        samples = db.sql(_JOIN).to_arrow_table()
-    if samples.num_rows != impressions.num_rows:
-        raise _bad(folder, f"{samples.num_rows} samples", f"{impressions.num_rows}, one per impression")
-    with replacing(into) as beside:
-        pq.write_table(samples, beside)
-    return int(samples.num_rows)
+__all__ = ["Joined", "join_events", "join_samples", "tables_in"]
+
+_NEEDED = {
+    "impressions": ("request_id", "item_id", "event_time"),
+    "clicks": ("request_id", "item_id", "event_time"),
+    "conversions": ("event_time",),
+    "feature_log": ("request_id", "event_time"),
+}
+_IDENTITY = {"clicks": "click_id", "conversions": "order_id"}
+"""Where this column is there, it tells one event from another, so no row may lack it."""
+
+_KEYS = {
+    "clicks": {"request_id": "impressions", "item_id": "impressions"},
+    "conversions": {"click_id": "clicks"},
+    "feature_log": {"request_id": "impressions"},
+}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What became of the events: counts by name, and how many samples of an earlier run have another label now."""
+
+    counts: dict[str, int]
+    corrected: int = 0
+    now: str = ""
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+def join_events(
+    addresses: Mapping[str, str],
+    into: Path,
+    how: Attribution = Attribution(),  # noqa: B008 - frozen
+    now: datetime | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Joined:
+    """Join the event tables at `addresses` (impressions, clicks, and maybe conversions, feature_log) into one file.
+
+    One row per impression that is at least `how.delay` old at `now` (the newest event where None), less the negatives
+    that down-sampling leaves out. The rate stands in the columns `sampling_rate` and `weight` and in the file's
+    metadata. Raises BadEventsError that names file, column and row.
+    """
+    for name in ("impressions", "clicks"):
+        if name not in addresses:
+            raise _bad(into, "tables", ", ".join(addresses) or "none", name)
+    sources = {name: find_source(name, address) for name, address in addresses.items()}
+    with replacing(into) as beside, connect() as db:
+        _set_up(db, beside)
+        columns = {name: _load(db, source, told) for name, source in sources.items()}
+        _check_keys(db, columns, sources)
+        _set_now(db, columns, now)
+        for statement in statements(columns, how):
+            told(statement.split(" AS", 1)[0].removeprefix("CREATE TABLE ").replace("_", " "))
+            db.execute(statement)
+        report = _report(db, columns, how, into)
+        _write(db, columns, how, beside)
+    return report
+
+
+def _set_up(db: duckdb.DuckDBPyConnection, beside: Path) -> None:
+    spill = str(beside.parent / f"{beside.name}.spill").replace("'", "''")
+    db.execute(f"SET temp_directory = '{spill}'")
+    db.execute("SET preserve_insertion_order = false")
+
+
+def _load(db: duckdb.DuckDBPyConnection, source: Source, told: Callable[[str], None]) -> list[str]:
+    told(f"reading {source.name}, {len(source.files)} files")
+    check_present(db, source, _NEEDED[source.name])
+    columns = [str(row[0]) for row in db.execute(f"DESCRIBE SELECT * FROM {reading(source.files)}").fetchall()]
+    if (identity := _IDENTITY.get(source.name)) and identity in columns:
+        check_present(db, source, (identity,))
+    if source.name == "conversions" and "click_id" not in columns:
+        raise _bad(source.files[0], "columns", ", ".join(columns), "a column click_id")
+    time = "* REPLACE (CAST(event_time AS TIMESTAMPTZ) AS event_time)"
+    db.execute(f"CREATE VIEW {source.name} AS SELECT {time} FROM {reading(source.files)}")
+    return columns
+
+
+def _check_keys(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], sources: Mapping[str, Source]) -> None:
+    types = {
+        name: dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall()) for name in columns
+    }
+    for table, keys in _KEYS.items():
+        for key, other in keys.items() if table in columns else ():
+            if key not in types[other]:
+                raise _bad(sources[other].files[0], "columns", ", ".join(columns[other]), f"a column {key}")
+            if types[table][key] != types[other][key]:
+                expected = f"{types[other][key]}, as in {sources[other].files[0]}"
+                raise _bad(sources[table].files[0], f"column {key}", types[table][key], expected)
+
+
+def _set_now(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], now: datetime | None) -> None:
+    newest = " UNION ALL ".join(f"SELECT max(event_time) AS t FROM {name}" for name in columns)
+    value = "$1::TIMESTAMPTZ" if now else f"(SELECT max(t) FROM ({newest}))"
+    db.execute(f"CREATE TABLE moment AS SELECT {value} AS now", [now] if now else [])
+
+
+def _report(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how: Attribution, into: Path) -> Joined:
+    absent = tuple({"conversions", "feature_log"} - set(columns))
+    queries = {name: sql for name, sql in COUNTS.items() if not (absent and name.startswith(absent))}
+    counts = {name: _number(db, sql.format(mature=mature(how))) for name, sql in queries.items()}
+    lost = counts["impressions_in"] - sum(counts[n] for n in ("duplicates", "held_back", "sampled_out", "rows_out"))
+    if lost:
+        raise _bad(into, "rows", str(counts), "each impression once: out, repeated, held back or sampled out")
+    now = db.execute("SELECT strftime(now AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') FROM moment").fetchall()[0][0]
+    return Joined(counts, _corrected(db, into), now or "")
+
+
+def _corrected(db: duckdb.DuckDBPyConnection, into: Path) -> int:
+    """How many impressions of the file that stands at `into` have another label now."""
+    if not into.is_file():
+        return 0
+    return _number(
+        db,
+        f"""SELECT count(*) FROM {reading((into,))} p JOIN samples s
+        ON p.request_id = s.request_id AND p.item_id = s.item_id WHERE p.label <> s.label""",
+    )
+
+
+def _number(db: duckdb.DuckDBPyConnection, query: str) -> int:
+    return int(db.execute(query).fetchall()[0][0])
+
+
+def _write(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how: Attribution, path: Path) -> None:
+    order = [
+        name for name in ("event_time", "user_id", "item_id", "request_id") if name in payload("impressions", columns)
+    ]
+    facts = {
+        "tidegate.negative_rate": repr(how.negative_rate),
+        "tidegate.correction": "p / (p + (1 - p) / negative_rate)",
+        "tidegate.attribution_window_seconds": str(how.window.total_seconds()),
+        "tidegate.label_delay_seconds": str(how.delay.total_seconds()),
+    }
+    metadata = ", ".join(f"'{key}': '{value}'" for key, value in facts.items())
+    target = str(path).replace("'", "''")
+    db.execute(
+        f"COPY (SELECT * FROM samples ORDER BY {', '.join(order)}) TO '{target}' "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
+    )
+
+
+def tables_in(folder: str) -> dict[str, str]:
+    """The addresses of `impressions` and `clicks` in a folder; none for an empty name."""
+    return {name: str(_table(Path(folder), name)) for name in ("impressions", "clicks")} if folder else {}
+
+
+def join_samples(folder: Path, into: Path, how: Attribution = Attribution()) -> int:  # noqa: B008 - frozen
+    """Join `impressions` LEFT JOIN `clicks` of a folder of clean tables; returns the rows, one per impression.
+
+    Raises BadEventsError where impressions repeat: they were to be quarantined before.
+    """
+    addresses = tables_in(str(folder))
+    with connect() as db:
+        files = find_source("impressions", addresses["impressions"]).files
+        _check_unique(db.execute(_REPEATED.format(reading(files))).fetchall(), folder)
+    return join_events(addresses, into, how).counts["rows_out"]
+
+
+def _table(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).is_dir() else folder / f"{name}.parquet"
 
 
 _REPEATED = """
-SELECT request_id, item_id, count(*) FROM impressions GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1
+SELECT request_id, item_id, count(*) FROM {} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1
 """
 
 
 def _check_unique(repeated: list[tuple[str, int, int]], folder: Path) -> None:
     for request, item, count in repeated:
-        raise _bad(folder, f"item {item} {count} times in request {request}", "each item once per request")
+        raise BadEventsError(
+            resource=f"events in {folder}",
+            field="table impressions",
+            value=f"item {item} {count} times in request {request}",
+            expected="each item once per request",
+            remedy="run `tidegate events clean` first; it quarantines duplicates",
+        )
 
 
-def _bad(folder: Path, value: str, expected: str) -> BadEventsError:
+def _bad(file: Path, field: str, value: str, expected: str) -> BadEventsError:
     return BadEventsError(
-        resource=f"events in {folder}",
-        field="table impressions",
-        value=value,
-        expected=expected,
-        remedy="run `tidegate events clean` first; it quarantines duplicates",
-    )
+        resource=str(file), field=field, value=value, expected=expected,
+        remedy="mend the export, or name another file",
+    )  # fmt: skip

@@ -84,7 +84,7 @@ def movielens_tables(folder: Path, newest: datetime | None = None) -> dict[str, 
     with duckdb.connect() as db:
         for suffix in _FILES:
             path = folder / f"ml-100k.{suffix}"
-            read = f"CREATE TABLE raw_{suffix} AS SELECT * FROM read_csv(?, delim='\t', all_varchar=true)"  # noqa: S608
+            read = f"CREATE TABLE raw_{suffix} AS SELECT * FROM read_csv(?, delim='\t', all_varchar=true)"
             db.execute(read, [str(path)])
         db.execute(_RATED, [int(newest.timestamp() * 1_000_000) if newest else None])
         return {name: db.sql(query).to_arrow_table() for name, query in _QUERIES.items()}
@@ -128,12 +128,12 @@ JOIN slots s ON s.item = i."item_id:token"
 
 _ORDER = "ORDER BY event_time, user_id, item_id"
 _QUERIES = {
-    "impressions": f"SELECT * EXCLUDE (rating) FROM rated {_ORDER}",  # noqa: S608
-    "clicks": f"SELECT request_id, item_id, event_time FROM rated WHERE rating >= {CLICK_RATING} {_ORDER}",  # noqa: S608
-    "ratings": f"SELECT request_id, item_id, user_id, event_time, rating FROM rated {_ORDER}",  # noqa: S608
+    "impressions": f"SELECT * EXCLUDE (rating) FROM rated {_ORDER}",
+    "clicks": f"SELECT request_id, item_id, event_time FROM rated WHERE rating >= {CLICK_RATING} {_ORDER}",
+    "ratings": f"SELECT request_id, item_id, user_id, event_time, rating FROM rated {_ORDER}",
     "interactions": f"""
         SELECT user_id, item_id, event_time, 'impression' AS behavior, NULL::DOUBLE AS rating FROM rated
         UNION ALL SELECT user_id, item_id, event_time, 'rating', rating FROM rated
         UNION ALL SELECT user_id, item_id, event_time, 'click', NULL FROM rated WHERE rating >= {CLICK_RATING}
-        {_ORDER}, behavior""",  # noqa: S608
+        {_ORDER}, behavior""",
 }

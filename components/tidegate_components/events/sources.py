@@ -1,0 +1,92 @@
+"""Event tables where they lie: Parquet, CSV or JSON lines, in a file, a folder, a glob or a landing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate_components.events.landing import LOG, landed_files
+from tidegate_components.events.tables import BadEventsError
+from tidegate_components.storage import resolve
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Source", "check_present", "find_source", "reading"]
+
+_READERS = {
+    ".parquet": "read_parquet({}, union_by_name = true, hive_partitioning = false)",
+    ".csv": "read_csv({}, union_by_name = true, hive_partitioning = false)",
+    ".jsonl": "read_json({}, format = 'newline_delimited', union_by_name = true, hive_partitioning = false)",
+}
+_READERS |= {".ndjson": _READERS[".jsonl"], ".json": _READERS[".jsonl"]}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one event table; all of one format."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+def find_source(name: str, address: str) -> Source:
+    """The files at `address`; of a landing's table only those that its commits list. Raises BadEventsError."""
+    path = resolve(address)
+    landed = landed_files(path.parent, path.name) if (path.parent / LOG).is_dir() else None
+    files = sorted(landed if landed is not None else _files(path))
+    if not files or len({file.suffix for file in files}) > 1:
+        raise BadEventsError(
+            resource=str(path), field=f"files of {name}", value=f"{len(files)} of {sorted({f.suffix for f in files})}",
+            expected="Parquet, CSV or JSON lines, one of them", remedy="check the address and what was written there",
+        )  # fmt: skip
+    return Source(name, tuple(files))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return [p for p in path.rglob("*") if p.suffix in _READERS and not p.name.startswith(".")]
+    return [p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.suffix in _READERS]
+
+
+def reading(files: tuple[Path, ...]) -> str:
+    """The SQL table function that reads the files."""
+    names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    return _READERS.get(files[0].suffix, _READERS[".parquet"]).format(f"[{names}]")
+
+
+def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> None:
+    """Raise BadEventsError that names file, column and, for a missing value, the row."""
+    import duckdb
+
+    for file in source.files:
+        try:
+            found = [row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {reading((file,))}").fetchall()]
+        except duckdb.Error as error:
+            raise _bad(file, "content", str(error).splitlines()[0], "a file that can be read") from error
+        for column in columns:
+            if column not in found:
+                raise _bad(file, "columns", ", ".join(found), f"a column {column}")
+    gaps = " OR ".join(f"{column} IS NULL" for column in columns)
+    if db.execute(f"SELECT 1 FROM {reading(source.files)} WHERE {gaps} LIMIT 1").fetchone():
+        raise _first_gap(db, source, columns)
+
+
+def _first_gap(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> BadEventsError:
+    for file in source.files:
+        for column in columns:
+            numbered = f"(SELECT {column}, row_number() OVER () AS row FROM {reading((file,))})"
+            found = db.execute(f"SELECT min(row) FROM {numbered} WHERE {column} IS NULL").fetchone()
+            if found and found[0] is not None:
+                return _bad(file, f"column {column}", f"missing in row {found[0]}", "a value in each row")
+    raise AssertionError("a gap that no file has")
+
+
+def _bad(file: Path, field: str, value: str, expected: str) -> BadEventsError:
+    return BadEventsError(
+        resource=str(file), field=field, value=value, expected=expected,
+        remedy="run `tidegate events clean` first, which quarantines such rows, or mend the export",
+    )  # fmt: skip

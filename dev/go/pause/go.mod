@@ -1,3 +1,0 @@
-module tidegate.dev/dev/pause
-
-go 1.25.0
