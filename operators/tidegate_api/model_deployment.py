@@ -32,6 +32,7 @@ __all__ = [
     "RegistrySource",
     "ResolvedModel",
     "Retiring",
+    "RevisionImages",
     "RevisionStatus",
     "Routing",
     "Runtime",
@@ -386,10 +387,22 @@ class ResolvedModel(Value):
     version: Annotated[str | None, Field(description="The registry's version number.")] = None
 
 
+class RevisionImages(Value):
+    """What a revision's pods are made of; noted when it starts, so that no upgrade of the operator restarts them."""
+
+    fetch: str
+    server: str
+
+
 class RevisionStatus(ResolvedModel):
-    """A model package on a runtime. `hash` names its Deployment, Service and HPA."""
+    """A model package on a runtime. `hash` names its Deployment, Service and HPA.
+
+    `runtime` and `images` are those it was started with: what changes later belongs to another revision.
+    """
 
     hash: str
+    runtime: Runtime | None = None
+    images: RevisionImages | None = None
 
     @property
     def title(self) -> str:

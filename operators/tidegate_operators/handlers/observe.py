@@ -41,6 +41,7 @@ def observe(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) 
         routes=routes,
         windows=tuple(found),
         judged_until=until,
+        images=neighbours.platform.images(deployment.spec.runtime),
         metrics_failure=metrics_failure,
     )
 

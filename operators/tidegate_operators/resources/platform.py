@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate_api.model_deployment import RevisionImages, Runtime
+
 __all__ = ["Platform"]
 
 
@@ -16,3 +18,8 @@ class Platform:
     triton_gpu_image: str
     mlflow_uri: str
     image_pull_policy: str = "IfNotPresent"
+
+    def images(self, runtime: Runtime) -> RevisionImages:
+        """What pods of a new revision on that runtime are made of."""
+        usual = self.triton_gpu_image if runtime.gpus else self.triton_image
+        return RevisionImages(fetch=self.components_image, server=runtime.image or usual)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tidegate_api.model_deployment import ModelDeployment, RevisionStatus, ScalingTarget
+from tidegate_api.model_deployment import ModelDeployment, RevisionImages, RevisionStatus, Runtime, ScalingTarget
 from tidegate_operators.resources.metadata import (
     DEPLOYMENT_LABEL,
     REVISION_LABEL,
@@ -110,7 +110,7 @@ def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platfo
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
         "initContainers": [_fetch(deployment, revision, platform, mounts)],
-        "containers": [_triton(deployment, platform)],
+        "containers": [_triton(deployment, revision, platform)],
         "volumes": [*scratch, *volumes],
     }
 
@@ -120,10 +120,10 @@ def _fetch(
 ) -> dict[str, Any]:
     """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
     command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", "/models"]
-    command += _serving_settings(deployment)
+    command += _serving_settings(_runtime(deployment, revision))
     return {
         "name": FETCH_CONTAINER,
-        "image": platform.components_image,
+        "image": _images(deployment, revision, platform).fetch,
         "imagePullPolicy": platform.image_pull_policy,
         "command": command,
         "env": [{"name": "MLFLOW_TRACKING_URI", "value": platform.mlflow_uri}, {"name": "HOME", "value": "/tmp"}],
@@ -138,9 +138,16 @@ def _fetch(
     }
 
 
-def _serving_settings(deployment: ModelDeployment) -> list[str]:
+def _runtime(deployment: ModelDeployment, revision: RevisionStatus) -> Runtime:
+    return revision.runtime or deployment.spec.runtime
+
+
+def _images(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> RevisionImages:
+    return revision.images or platform.images(_runtime(deployment, revision))
+
+
+def _serving_settings(runtime: Runtime) -> list[str]:
     """What spec.runtime changes in the served configuration."""
-    runtime = deployment.spec.runtime
     found = [f"--instances={runtime.instances}"] if runtime.instances else []
     if runtime.batching is None:
         return found
@@ -150,14 +157,13 @@ def _serving_settings(deployment: ModelDeployment) -> list[str]:
     return found
 
 
-def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
-    runtime = deployment.spec.runtime
-    default_image = platform.triton_gpu_image if runtime.gpus else platform.triton_image
+def _triton(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
+    runtime = _runtime(deployment, revision)
     return {
         "name": "triton",
-        "image": runtime.image or default_image,
+        "image": _images(deployment, revision, platform).server,
         "imagePullPolicy": platform.image_pull_policy,
-        "args": _triton_arguments(deployment),
+        "args": _triton_arguments(deployment.model_name, runtime),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
@@ -165,7 +171,7 @@ def _triton(deployment: ModelDeployment, platform: Platform) -> dict[str, Any]:
         ],
         **_probes(deployment),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
-        "resources": _resources(deployment),
+        "resources": _resources(runtime),
         "securityContext": restricted_container(),
         "volumeMounts": [
             {"name": "models", "mountPath": "/models", "readOnly": True},
@@ -191,13 +197,13 @@ def _probes(deployment: ModelDeployment) -> dict[str, Any]:
     }
 
 
-def _triton_arguments(deployment: ModelDeployment) -> list[str]:
+def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
     """Explicit loading of one model, as the production advice has it; never poll mode."""
-    cache = deployment.spec.runtime.response_cache
+    cache = runtime.response_cache
     return [
         "--model-repository=/models/repository",
         "--model-control-mode=explicit",
-        f"--load-model={deployment.model_name}",
+        f"--load-model={model}",
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",
@@ -212,8 +218,7 @@ def _bytes(quantity: str) -> int:
     return int(float(quantity.removesuffix(unit)) * units.get(unit, 1))
 
 
-def _resources(deployment: ModelDeployment) -> dict[str, Any]:
-    runtime = deployment.spec.runtime
+def _resources(runtime: Runtime) -> dict[str, Any]:
     stated = runtime.resources.to_dict() if runtime.resources else {}
     gpus = {"nvidia.com/gpu": str(runtime.gpus)} if runtime.gpus else {}
     requests = {"cpu": "100m", "memory": "384Mi"} | stated.get("requests", {}) | gpus

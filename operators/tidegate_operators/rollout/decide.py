@@ -21,6 +21,7 @@ from tidegate_api.model_deployment import (
     Outcome,
     ResolvedModel,
     Retiring,
+    RevisionImages,
     RevisionStatus,
     Verdict,
 )
@@ -63,11 +64,14 @@ class Course:
         return replace(self, announcements=(*self.announcements, Announcement(kind, reason, message)), sentence=message)
 
 
-def revision_of(deployment: ModelDeployment, model: ResolvedModel) -> RevisionStatus:
+def revision_of(
+    deployment: ModelDeployment, model: ResolvedModel, images: RevisionImages | None = None
+) -> RevisionStatus:
     """The revision of a model on this deployment's runtime: package digest and spec.runtime, hashed."""
-    runtime = deployment.spec.runtime.to_dict()
-    name = content_hash({"digest": model.digest, "runtime": runtime})[:_HASH_LENGTH]
-    return RevisionStatus(hash=name, digest=model.digest, uri=model.uri, version=model.version)
+    runtime = deployment.spec.runtime
+    name = content_hash({"digest": model.digest, "runtime": runtime.to_dict()})[:_HASH_LENGTH]
+    named = model.model_dump()
+    return RevisionStatus(hash=name, runtime=runtime, images=images, **named)
 
 
 def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> Decision:
@@ -105,7 +109,7 @@ def _follow_source(deployment: ModelDeployment, observed: Observed, now: datetim
     course = Course(status)
     if observed.model is None:
         return course.saying(observed.model_failure.message if observed.model_failure else "")
-    target = revision_of(deployment, observed.model)
+    target = revision_of(deployment, observed.model, observed.images)
     course = course.with_status(source=observed.model)
     if status.rejected is not None and status.rejected.hash != target.hash:
         course = course.with_status(rejected=None)
@@ -122,7 +126,8 @@ def _start(course: Course, target: RevisionStatus, now: datetime) -> Course:
     if status.rejected is not None:
         return course.saying(_rejected_sentence(status, target))
     if status.stable is not None and status.stable.hash == target.hash:
-        return course.with_status(stable=target).saying(f"{_capital(target.title)} serves all traffic.")
+        stable = target.model_copy(update={"images": status.stable.images or target.images})
+        return course.with_status(stable=stable).saying(f"{_capital(target.title)} serves all traffic.")
     canary = CanaryStatus(revision=target, started_at=now, step_started_at=now)
     message = f"Rollout of {target.title} started."
     return course.with_status(canary=canary, weight=0).announcing("Normal", "RolloutStarted", message)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tidegate_api.model_deployment import ModelDeploymentStatus, ResolvedModel, RevisionStatus, Tally
+from tidegate_api.model_deployment import ModelDeploymentStatus, ResolvedModel, RevisionImages, RevisionStatus, Tally
 
 __all__ = ["NO_SERVER", "Announcement", "Decision", "Failure", "Observed", "Plan", "Routes", "Server", "Window"]
 
@@ -62,6 +62,8 @@ class Observed:
     routes: Routes
     windows: tuple[Window, ...] = ()
     judged_until: datetime | None = None
+    images: RevisionImages | None = None
+    """What pods of a new revision would be made of."""
     model_failure: Failure | None = None
     metrics_failure: Failure | None = None
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, shares, windows
-from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, RevisionImages
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
 
@@ -272,3 +272,14 @@ def test_a_threshold_fails_after_its_limit() -> None:
         story.look(windows=(type(reading)(reading.metric, reading.start, reading.end, value=0.5),))
     assert story.status.verdict is not None
     assert story.status.verdict.outcome == "rolledBack"
+
+
+def test_stable_keeps_the_images_it_was_started_with() -> None:
+    old, new = (RevisionImages(fetch=f"components:{n}", server=f"triton:{n}") for n in (1, 2))
+    story = Story().looks(4, images=old).looks(2, images=new)
+    assert story.status.stable is not None
+    assert story.status.stable.images == old
+    story.model = NEXT
+    story.look(images=new)
+    assert story.status.canary is not None
+    assert story.status.canary.revision.images == new

@@ -49,6 +49,19 @@ def test_replicas_are_left_to_the_hpa() -> None:
     assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
 
 
+def test_a_change_of_runtime_leaves_the_pods_of_a_standing_revision_alone() -> None:
+    standing = revision_of(deployment(), GOOD)
+    changed = deployment(runtime={"gpus": 0, "backend": "onnxruntime", "instances": 4, "responseCache": "64Mi"})
+    assert server_objects(changed, standing, 2, PLATFORM)[1] == server_objects(deployment(), standing, 2, PLATFORM)[1]
+
+
+def test_an_upgrade_of_the_operator_restarts_no_pod() -> None:
+    owner = deployment()
+    standing = revision_of(owner, GOOD, PLATFORM.images(owner.spec.runtime))
+    upgraded = Platform("components:2", "triton:cpu2", "triton:gpu2", "http://mlflow:5000")
+    assert server_objects(owner, standing, 2, upgraded)[1] == server_objects(owner, standing, 2, PLATFORM)[1]
+
+
 def test_every_container_meets_the_restricted_standard() -> None:
     pod = _pod()
     assert pod["securityContext"]["runAsNonRoot"] is True
