@@ -1,4 +1,4 @@
-"""`tidegate events`: ingest, clean, join."""
+"""`tidegate events`: ingest, clean, validate, join."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import print_json, progress, speaking
+from tidegate_pipelines.terminal import FAILED, print_json, progress, speaking
 
 if TYPE_CHECKING:
     from tidegate_components.events.land_stream import Landed
@@ -113,23 +113,60 @@ def _show_landed(landed: Landed, to: Path, json_: bool) -> None:
 
 @app.command("clean")
 def clean(
-    in_: Annotated[Path, typer.Option("--in", help="Folder of event tables.")],
+    in_: Annotated[Path, typer.Option("--in", help="Folder of event tables, or a landing.")],
     out: Annotated[Path, typer.Option(help="Folder for clean tables; what is dropped goes to OUT-quarantine.")],
+    rules: Annotated[Path | None, typer.Option(help="YAML of rules; without it the ones that come along.")] = None,
+    engine: Annotated[str, typer.Option(help="duckdb or spark.")] = "duckdb",
     json_: Json = False,
 ) -> None:
     """Quarantine the rows that break the declared rules, with the reason.
 
-    Example: tidegate events clean --in events/raw --out events/clean
+    Example: tidegate events clean --rules rules.yaml --in lake --out clean
+
+    Exit codes: 0 clean (rows in = rows out + rows quarantined), 2 bad input.
     """
     from tidegate_components.events.clean import clean as run
+    from tidegate_components.events.rules import read_rules
 
     with speaking():
-        reports = run(in_, out, out.with_name(f"{out.name}-quarantine"))
+        said = read_rules(rules) if rules else read_rules()
+        reports = run(in_, out, out.with_name(f"{out.name}-quarantine"), said, engine)
         if json_:
             print_json([asdict(report) for report in reports])
         else:
             for r in reports:
                 typer.echo(f"{r.table:<14}{r.rows_in:>10,} in {r.rows_out:>10,} out  {r.reasons or 'none quarantined'}")
+
+
+@app.command("validate")
+def validate(
+    expect: Annotated[Path, typer.Option(help="YAML of expectations.")],
+    in_: Annotated[Path, typer.Option("--in", help="Folder of event tables, or a landing.")],
+    report: Annotated[Path | None, typer.Option(help="Report to write: .html or .md; as .json beside it.")] = None,
+    engine: Annotated[str, typer.Option(help="duckdb or spark.")] = "duckdb",
+    json_: Json = False,
+) -> None:
+    """Check event tables against declared expectations: a gate with a report.
+
+    Example: tidegate events validate --expect expect.yaml --in clean --report report.html
+
+    Exit codes: 0 every expectation is met, 1 one is not, 2 bad input.
+    """
+    from tidegate_components.events.expectations import read_expectations
+    from tidegate_components.events.validate import to_json, write_report
+    from tidegate_components.events.validate import validate as run
+
+    with speaking():
+        found = run(in_, read_expectations(expect), engine)
+        if report:
+            write_report(found, report)
+        if json_:
+            print_json(to_json(found))
+        else:
+            for c in found.checks:
+                typer.echo(f"{'passed' if c.passed else 'FAILED'}  {c.table:<14}{c.expected}: {c.observed}")
+    if not found.passed:
+        raise typer.Exit(FAILED)
 
 
 @app.command("join")

@@ -6,19 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tidegate_components.events.tables import TABLES, BadEventsError, read_table
+from tidegate_components.events.engines import Engine, starting
+from tidegate_components.events.rules import Rule, Rules, read_rules
+from tidegate_components.events.sources import Source, find_table
+from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import replacing
 
-__all__ = ["RULES", "CleanReport", "Rule", "clean"]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Rows of `table` for which `broken` (a SQL condition on its columns) holds are quarantined for `reason`."""
-
-    table: str
-    reason: str
-    broken: str
+__all__ = ["CleanReport", "clean"]
 
 
 @dataclass(frozen=True)
@@ -31,72 +25,86 @@ class CleanReport:
     reasons: dict[str, int]
 
 
-_DUPLICATE = "row_number() OVER (PARTITION BY {} ORDER BY event_time, position) > 1"
-_BEHAVIORS = "('impression', 'rating', 'click')"
+def clean(
+    folder: Path, into: Path, quarantine: Path, rules: Rules | None = None, engine: str = "duckdb"
+) -> list[CleanReport]:
+    """Sort the tables of `folder` that have rules into `into` and `quarantine` (with a column `reason`), as Parquet.
 
-RULES: tuple[Rule, ...] = (
-    *(Rule(table, "missing event_time", "event_time IS NULL") for table in TABLES),
-    *(Rule(table, "missing item_id", "item_id IS NULL") for table in TABLES),
-    *(Rule(table, "missing request_id", "request_id IS NULL") for table in ("impressions", "clicks", "ratings")),
-    *(Rule(table, "missing user_id", "user_id IS NULL") for table in ("impressions", "ratings", "interactions")),
-    *(Rule(table, "negative item_id", "item_id < 0") for table in TABLES),
-    Rule("impressions", "age out of range", "age NOT BETWEEN 0 AND 130"),
-    Rule("ratings", "rating out of range", "rating IS NULL OR rating NOT BETWEEN 0.5 AND 5"),
-    Rule("interactions", "rating out of range", "rating NOT BETWEEN 0.5 AND 5"),
-    Rule("interactions", "unknown behavior", f"behavior IS NULL OR behavior NOT IN {_BEHAVIORS}"),
-    Rule("impressions", "duplicate", _DUPLICATE.format("request_id, item_id")),
-    Rule("ratings", "duplicate", _DUPLICATE.format("request_id, item_id")),
-)
-"""A row is quarantined for the first of its table's rules that it breaks. Several clicks of one item may stand."""
-
-
-def clean(folder: Path, into: Path, quarantine: Path, rules: tuple[Rule, ...] = RULES) -> list[CleanReport]:
-    """Sort the tables of `folder` into `into/NAME.parquet` and `quarantine/NAME.parquet` (with a column `reason`).
-
-    Also writes `into/report.json`. Raises BadEventsError where a table is missing or nothing of it is left.
+    Also writes `into/report.json`. Raises BadEventsError where no table is there, a column that a rule names is
+    missing, or nothing of a table is left.
     """
-    with replacing(into) as good, replacing(quarantine) as bad:
+    rules = rules or read_rules()
+    found = {name: source for name in rules.tables if (source := find_table(folder, name)) is not None}
+    if not found:
+        raise _bad(folder, "tables", "none with a rule", " or ".join(rules.tables))
+    with replacing(into) as good, replacing(quarantine) as bad, starting(engine) as running:
         good.mkdir()
         bad.mkdir()
-        reports = [_clean_table(folder, name, good, bad, rules) for name in TABLES]
+        reports = [_clean_table(running, source, rules.tables[name], good, bad) for name, source in found.items()]
         (good / "report.json").write_text(json.dumps([asdict(report) for report in reports], indent=1))
     return reports
 
 
-def _clean_table(folder: Path, name: str, good: Path, bad: Path, rules: tuple[Rule, ...]) -> CleanReport:
-    import duckdb
-    import pyarrow.parquet as pq
-
-    raw = read_table(folder, name)
-    cases = "".join(f" WHEN {rule.broken} THEN '{rule.reason}'" for rule in rules if rule.table == name)
-    with duckdb.connect() as db:
-        db.register("raw", raw)
-        db.execute("CREATE TEMP TABLE rows AS SELECT *, row_number() OVER () AS position FROM raw")
-        db.execute(f"CREATE TEMP TABLE judged AS SELECT *, CASE{cases} END AS reason FROM rows")
-        kept = db.sql(
-            "SELECT * EXCLUDE (reason, position) FROM judged WHERE reason IS NULL ORDER BY event_time, position"
-        ).to_arrow_table()
-        dropped = db.sql(
-            "SELECT * EXCLUDE (position) FROM judged WHERE reason IS NOT NULL ORDER BY position"
-        ).to_arrow_table()
-        reasons = dict(db.execute(_REASONS).fetchall())
-    report = CleanReport(name, raw.num_rows, kept.num_rows, reasons)
-    _check(report, dropped.num_rows, folder)
-    pq.write_table(kept, good / f"{name}.parquet")
-    pq.write_table(dropped, bad / f"{name}.parquet")
+def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, bad: Path) -> CleanReport:
+    columns = engine.load(source)
+    present = [rule for rule in rules if not (rule.if_present and set(rule.columns()) - set(columns))]
+    for rule in present:
+        if missing := [column for column in rule.columns() if column not in columns]:
+            raise _bad(source.files[0], "columns", ", ".join(columns), f"a column {missing[0]}")
+    engine.view("judged", judged(source.name, columns, present))
+    counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
+    kept = int(counted.pop("", 0))
+    report = CleanReport(source.name, int(engine.rows(f"SELECT count(*) FROM {source.name}")[0][0]), kept, counted)
+    _check(report, source)
+    names, order = ", ".join(columns), ", ".join(_order(columns))
+    engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
+    engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
     return report
 
 
-_REASONS = "SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1"
+def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
+    """Each row of the table with the first reason to quarantine it, or null."""
+    cases = "".join(f" WHEN {rule.broken()} THEN {_quoted(rule.why())}" for rule in rules if not rule.duplicate)
+    reason = f"CASE{cases} END" if cases else "CAST(NULL AS VARCHAR)"
+    query = f"SELECT {', '.join(columns)}, {reason} AS reason FROM {table}"
+    for rule in rules:
+        if rule.duplicate:
+            query = _without_duplicates(query, columns, rule)
+    return query
 
 
-def _check(report: CleanReport, quarantined: int, folder: Path) -> None:
-    lost = report.rows_in - report.rows_out - quarantined
+def _without_duplicates(query: str, columns: list[str], rule: Rule) -> str:
+    """Of rows with the same keys that have broken no rule so far, the earliest stays."""
+    keys, order = ", ".join(rule.duplicate or ()), ", ".join(_order(columns))
+    place = f"row_number() OVER (PARTITION BY reason IS NULL, {keys} ORDER BY {order})"
+    whole = " AND ".join(["reason IS NULL", *(f"{key} IS NOT NULL" for key in (rule.duplicate or ())[:1])])
+    case = f"CASE WHEN {whole} AND {place} > 1 THEN {_quoted(rule.why())} ELSE reason END"
+    return f"SELECT {', '.join(columns)}, {case} AS reason FROM ({query}) AS ruled"
+
+
+def _order(columns: list[str]) -> list[str]:
+    first = ["event_time"] if "event_time" in columns else []
+    return [*first, *sorted(column for column in columns if column != "event_time")]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _check(report: CleanReport, source: Source) -> None:
+    lost = report.rows_in - report.rows_out - sum(report.reasons.values())
     if lost or not report.rows_out:
         raise BadEventsError(
-            resource=f"events in {folder}",
+            resource=f"events in {source.files[0]}",
             field=f"table {report.table}",
-            value=f"{report.rows_out} clean rows and {quarantined} quarantined of {report.rows_in}: {report.reasons}",
+            value=f"{report.rows_out} clean rows of {report.rows_in}, quarantined: {report.reasons}",
             expected="at least one clean row, and every row in exactly one of the two",
             remedy="look at the reasons and mend the source",
         )
+
+
+def _bad(origin: Path, field: str, value: str, expected: str) -> BadEventsError:
+    return BadEventsError(
+        resource=f"events in {origin}", field=field, value=value, expected=expected,
+        remedy="check the folder and the rules",
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from tidegate_components.storage import resolve
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Source", "check_present", "find_source", "reading"]
+__all__ = ["Source", "check_present", "find_source", "find_table", "reading"]
 
 _READERS = {
     ".parquet": "read_parquet({}, union_by_name = true, hive_partitioning = false)",
@@ -42,6 +42,14 @@ def find_source(name: str, address: str) -> Source:
             expected="Parquet, CSV or JSON lines, one of them", remedy="check the address and what was written there",
         )  # fmt: skip
     return Source(name, tuple(files))
+
+
+def find_table(folder: Path, name: str) -> Source | None:
+    """The table NAME of a folder: of a landing, a folder NAME/ or a file NAME.*; None where there is none."""
+    if landed := landed_files(folder, name):
+        return Source(name, tuple(sorted(landed)))
+    places = [folder / name, *(folder / f"{name}{suffix}" for suffix in _READERS)]
+    return next((find_source(name, str(place)) for place in places if place.exists()), None)
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,0 +1,122 @@
+"""DuckDB on one machine, Spark beyond: the two verbs that cleaning and validating need of either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tidegate_components.events.duck import connect
+from tidegate_components.events.sources import Source, reading
+from tidegate_components.events.tables import BadEventsError
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["ENGINES", "Engine", "starting"]
+
+ENGINES = ("duckdb", "spark")
+
+
+class Engine(Protocol):
+    """SQL is DuckDB's dialect for both."""
+
+    def load(self, source: Source) -> list[str]:
+        """Make the table `source.name` of its files; returns its columns."""
+
+    def view(self, name: str, query: str) -> None:
+        """Keep a query's rows under a name."""
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a small result."""
+
+    def write(self, query: str, folder: Path, name: str) -> None:
+        """Write a query's rows as Parquet, to `NAME.parquet` or, from Spark, the folder `NAME`."""
+
+
+@contextmanager
+def starting(engine: str) -> Iterator[Engine]:
+    """The engine by its name, stopped after the block. Raises BadEventsError for an unknown one."""
+    if engine == "duckdb":
+        with connect() as db:
+            yield _Duck(db)
+    elif engine == "spark":
+        with _spark() as session:
+            yield _Spark(session)
+    else:
+        raise BadEventsError(
+            resource="engine", field="name", value=engine, expected=" or ".join(ENGINES), remedy="name one of these"
+        )
+
+
+class _Duck:
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+
+    def load(self, source: Source) -> list[str]:
+        self._db.execute(f"CREATE OR REPLACE VIEW {source.name} AS SELECT * FROM {reading(source.files)}")
+        return [str(row[0]) for row in self._db.execute(f"DESCRIBE {source.name}").fetchall()]
+
+    def view(self, name: str, query: str) -> None:
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return list(self._db.execute(query).fetchall())
+
+    def write(self, query: str, folder: Path, name: str) -> None:
+        target = str(folder / f"{name}.parquet").replace("'", "''")
+        self._db.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+@contextmanager
+def _spark() -> Iterator[SparkSession]:
+    from pyspark.sql import SparkSession
+
+    settings: dict[str, bool | float | int | str | None] = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.ui.enabled": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    }
+    builder = SparkSession.builder.appName("tidegate-events")
+    session = builder.config(map=settings).getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+class _Spark:
+    def __init__(self, session: SparkSession) -> None:
+        self._session = session
+
+    def load(self, source: Source) -> list[str]:
+        if source.files[0].suffix == ".parquet":
+            read = self._session.read.option("mergeSchema", "true")
+            frame = read.parquet(*map(str, source.files))
+        else:
+            raise BadEventsError(
+                resource=str(source.files[0]), field="format", value=source.files[0].suffix,
+                expected="Parquet for Spark", remedy="run `tidegate events ingest` first",
+            )  # fmt: skip
+        frame.createOrReplaceTempView(source.name)
+        return list(frame.columns)
+
+    def view(self, name: str, query: str) -> None:
+        self._sql(query).cache().createOrReplaceTempView(name)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._sql(query).collect()]
+
+    def write(self, query: str, folder: Path, name: str) -> None:
+        self._sql(query).write.parquet(str(folder / name))
+
+    def _sql(self, query: str) -> DataFrame:
+        import sqlglot
+
+        return self._session.sql(sqlglot.transpile(query, read="duckdb", write="spark")[0])

@@ -1,0 +1,133 @@
+"""Cleaning: every row goes on or is quarantined, by the same rules on either engine."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tidegate_components.events.clean import CleanReport, clean
+from tidegate_components.events.rules import BadRulesError, read_rules
+from tidegate_components.events.tables import BadEventsError
+from tidegate_components.storage import parquet_files
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("kind", pa.string()), ("price", pa.float64()), ("event_time", TIME), ("known", TIME)]
+)
+RULES = {
+    "tables": {
+        "orders": [
+            {"missing": "id"},
+            {"range": {"column": "price", "min": 0, "max": 10}},
+            {"allowed": {"column": "kind", "values": ["a", "b's"], "required": True}},
+            {"time_order": {"earlier": "event_time", "later": "known", "tolerance": "1m"}},
+            {"where": "price = 5 AND kind = 'a'", "reason": "free sample"},
+            {"duplicate": "id"},
+        ]
+    }
+}
+
+
+def orders(count: int, seed: int = 1) -> list[dict[str, Any]]:
+    r = random.Random(seed)
+    return [
+        {
+            "id": r.choice([None, *(f"o{n}" for n in range(count // 2))]),
+            "kind": r.choice(["a", "b's", "a", "b's", "x", None]),
+            "price": r.choice([None, -0.5, 0.0, 5.0, 9.75, 10.0, 10.5, float("nan")]),
+            "event_time": START + timedelta(minutes=r.randrange(5)),
+            "known": START + timedelta(minutes=r.randrange(5)),
+        }
+        for _ in range(count)
+    ]
+
+
+def reason_of(row: dict[str, Any]) -> str | None:
+    """The row rules again, in plain Python. NaN is greater than every number, as in both engines."""
+    price = row["price"]
+    if row["id"] is None:
+        return "missing id"
+    if price is not None and not 0 <= price <= 10:
+        return "price out of range"
+    if row["kind"] not in {"a", "b's"}:
+        return "kind not allowed"
+    if row["event_time"] > row["known"] + timedelta(minutes=1):
+        return "event_time after known"
+    return "free sample" if price == 5 and row["kind"] == "a" else None
+
+
+def write(folder: Path, rows: list[dict[str, Any]], parts: int = 1) -> Path:
+    (folder / "orders").mkdir(parents=True)
+    for part in range(parts):
+        pq.write_table(pa.Table.from_pylist(rows[part::parts], SCHEMA), folder / "orders" / f"{part}.parquet")
+    return folder
+
+
+def cleaned(folder: Path, rows: list[dict[str, Any]], engine: str = "duckdb", parts: int = 1) -> tuple[Any, ...]:
+    (folder.parent / "rules.yaml").write_text(yaml.safe_dump(RULES))
+    raw = write(folder / "raw", rows, parts)
+    rules = read_rules(folder.parent / "rules.yaml")
+    report = clean(raw, folder / "out", folder / "bad", rules, engine)[0]
+    return report, _rows(folder / "out"), _rows(folder / "bad")
+
+
+def _rows(folder: Path) -> Counter[str]:
+    tables = [pq.read_table(file) for file in parquet_files(folder)]
+    return Counter(str(sorted(row.items())) for table in tables for row in table.to_pylist())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cleaning_equals_plain_python(seed: int, tmp_path: Path) -> None:
+    rows = orders(400, seed)
+    report, _, _ = cleaned(tmp_path, rows)
+    reasons = Counter(filter(None, map(reason_of, rows)))
+    whole = [row["id"] for row in rows if reason_of(row) is None]
+    reasons["duplicate"] = len(whole) - len(set(whole))
+    assert report == CleanReport("orders", 400, len(set(whole)), dict(sorted(reasons.items())))
+
+
+def test_shuffled_and_split_rows_are_judged_the_same(tmp_path: Path) -> None:
+    rows = orders(300)
+    mixed = random.Random(3).sample(rows, len(rows))
+    assert cleaned(tmp_path / "a", rows) == cleaned(tmp_path / "b", mixed, parts=4)
+
+
+def test_spark_gives_what_duckdb_gives_on_the_same_files(tmp_path: Path) -> None:
+    rows = orders(300)
+    assert cleaned(tmp_path / "a", rows, "duckdb", 2) == cleaned(tmp_path / "b", rows, "spark", 2)
+
+
+def test_a_row_that_breaks_a_rule_does_not_make_its_good_twin_a_duplicate(tmp_path: Path) -> None:
+    good = {"id": "o", "kind": "a", "price": 1.0, "event_time": START + timedelta(minutes=1), "known": START}
+    bad = {**good, "price": 99.0, "event_time": START}
+    report, _, _ = cleaned(tmp_path, [bad, good])
+    assert (report.rows_out, report.reasons) == (1, {"price out of range": 1})
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"missing": "id", "where": "x"}, "a rule says missing, where, expected exactly one"),
+        ({"rnge": {"column": "x"}}, "tables.orders.0.rnge is .*Extra inputs"),
+        ({"where": "x = 1"}, "needs a `reason`"),
+    ],
+)
+def test_a_wrong_rule_is_named_by_file_and_field(rule: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"orders": [rule]}}))
+    with pytest.raises(BadRulesError, match=sentence):
+        read_rules(tmp_path / "rules.yaml")
+
+
+def test_a_column_that_a_rule_names_must_be_there(tmp_path: Path) -> None:
+    rules = read_rules()
+    with pytest.raises(BadEventsError, match="tables is 'none with a rule'"):
+        clean(write(tmp_path / "raw", orders(5)), tmp_path / "out", tmp_path / "bad", rules)
