@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.evaluation.metrics import auc
+from tidegate_components.evaluation.metrics import logloss
 from tidegate_components.models.inputs import Arrays, Inputs
 
 if TYPE_CHECKING:
@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["logistic_regression", "popularity"]
 
 _PRIOR_ROWS = 10
-_STRENGTHS = (0.01, 0.1)
+_STRENGTHS = (0.001, 0.003, 0.01, 0.1)
 
 
-def popularity(train: Arrays, test: Arrays, inputs: Inputs) -> Array:
-    """The item's share of clicks in the training set, drawn to the overall share with a weight of ten rows; [N]."""
+def popularity(learned: Arrays, test: Arrays, inputs: Inputs) -> Array:
+    """The item's share of clicks in the rows learned from, drawn to the overall share with a weight of ten rows; [N].
+
+    `learned` is training and validation set together, since there is nothing to choose.
+    """
     import numpy as np
 
     column = inputs.id_columns.index("item_id")
-    items = train.ids[:, column]
+    items = learned.ids[:, column]
     rows = int(max(items.max(), test.ids[:, column].max())) + 1
-    overall = float(train.labels.mean())
-    clicks = np.bincount(items, weights=train.labels, minlength=rows)
+    overall = float(learned.labels.mean())
+    clicks = np.bincount(items, weights=learned.labels, minlength=rows)
     shown = np.bincount(items, minlength=rows)
     shares: Array = (clicks + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS)
     scores: Array = shares[test.ids[:, column]]
@@ -37,18 +40,26 @@ def logistic_regression(train: Arrays, validation: Arrays, test: Arrays, inputs:
     """Probabilities [N] of an L2 logistic regression on exactly what Wide & Deep reads.
 
     Every id is one-hot (an unknown id is all zero), the numbers are scaled the same. Its strength is chosen on the
-    validation set, as the model's epoch is.
+    validation set, as the model's epoch is; like the model it is then fitted anew on both sets.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    matrix, held_out = _matrix(train, train, inputs), _matrix(validation, train, inputs)
-    fits = [LogisticRegression(C=strength, max_iter=200).fit(matrix, train.labels) for strength in _STRENGTHS]
-    best = max(fits, key=lambda fit: auc(validation.labels, fit.predict_proba(held_out)[:, 1]))
-    scores: Array = best.predict_proba(_matrix(test, train, inputs))[:, 1]
+    matrix, held_out = _matrix(train, inputs), _matrix(validation, inputs)
+    found = {
+        strength: logloss(validation.labels, _fit(matrix, train.labels, strength).predict_proba(held_out)[:, 1])
+        for strength in _STRENGTHS
+    }
+    both = train.followed_by(validation)
+    best = _fit(_matrix(both, inputs), both.labels, min(found, key=lambda strength: found[strength]))
+    scores: Array = best.predict_proba(_matrix(test, inputs))[:, 1]
     return scores
 
 
-def _matrix(data: Arrays, train: Arrays, inputs: Inputs) -> Any:
+def _fit(matrix: Any, labels: Array, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=200).fit(matrix, labels)
+
+
+def _matrix(data: Arrays, inputs: Inputs) -> Any:
     """Sparse [N, one column per known id + numbers]."""
     import torch
     from scipy import sparse  # type: ignore[import-untyped]

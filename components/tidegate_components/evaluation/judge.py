@@ -69,15 +69,16 @@ def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path,
 
     scorer = Scorer.load(model)
     train, validation, test = (read_set(path, scorer.inputs)[0] for path in (train_set, validation_set, test_set))
+    learned = train.followed_by(validation)
     scores = {
         MODEL: scorer.scores(test.ids, test.dense),
-        POPULARITY: popularity(train, test, scorer.inputs),
+        POPULARITY: popularity(learned, test, scorer.inputs),
         REGRESSION: logistic_regression(train, validation, test, scorer.inputs),
     }
     users = test.ids[:, scorer.inputs.id_columns.index("user_id")]
     found = Evaluation(
         metrics={name: all_metrics(test.labels, values, users) for name, values in scores.items()},
-        slices=_slices(train, test, scorer.inputs, scores),
+        slices=_slices(learned, test, scorer.inputs, scores),
         reliability=reliability(test.labels, scores[MODEL]),
         rows={"train": len(train.labels), "validation": len(validation.labels), "test": len(test.labels)},
         **_times(test_set),
@@ -95,12 +96,12 @@ def _times(test_set: Path) -> dict[str, str]:
     return {"test_from": ends["min"].isoformat(" ", "minutes"), "test_to": ends["max"].isoformat(" ", "minutes")}
 
 
-def _slices(train: Arrays, test: Arrays, inputs: Inputs, scores: dict[str, Array]) -> list[Slice]:
+def _slices(learned: Arrays, test: Arrays, inputs: Inputs, scores: dict[str, Array]) -> list[Slice]:
     import numpy as np
 
     user, item = (inputs.id_columns.index(column) for column in ("user_id", "item_id"))
-    shown = np.bincount(train.ids[:, item], minlength=int(test.ids[:, item].max()) + 1)[test.ids[:, item]]
-    known = np.isin(test.ids[:, user], train.ids[:, user])
+    shown = np.bincount(learned.ids[:, item], minlength=int(test.ids[:, item].max()) + 1)[test.ids[:, item]]
+    known = np.isin(test.ids[:, user], learned.ids[:, user])
     masks = {
         "users seen in training": known,
         "new users": ~known,

@@ -52,7 +52,7 @@ def render_report(evaluation: Evaluation, model: str, facts: dict[str, str]) -> 
 <title>{escape(model)}: evaluation</title><style>{_STYLE}</style></head><body><main>
 <h1>{escape(model)}: evaluation</h1>
 <p class="muted">Judged on {rows["test"]:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC,
-all later than the {rows["train"]:,} it learned from and the {rows["validation"]:,} that chose when to stop.</p>
+all later than the {rows["train"]:,} and {rows["validation"]:,} it learned from; the latter also chose when to stop.</p>
 <p class="headline{tone}">{escape(evaluation.headline)}{_shortfall(evaluation.metrics)}</p>
 <h2>How good is it?</h2>{_metric_table(evaluation)}
 <p class="muted">All three saw the same data; the best value of each line is bold. Popularity orders items by their past

@@ -8,9 +8,9 @@ here. A row of an embedding table belongs to an id below `rows`; every other id 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidegate_api.errors import TidegateError
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["VIEWS_KEY", "Arrays", "Bag", "Inputs", "Numeric", "TrainingSetError", "describe", "read_set"]
+__all__ = ["VIEWS_KEY", "Arrays", "Bag", "Inputs", "Numeric", "TrainingSetError", "describe", "read_set", "read_sets"]
 
 VIEWS_KEY = b"tidegate.feature_views"
 """Parquet metadata: a JSON list of {column, view, feature, type, schemaHash}, written by the features step."""
 
 _MOST_ROWS = 1 << 20
+
+_PRIOR_ROWS = {"user-activity": 50.0}
+"""By view: a user's own shares run up and down within one list of theirs, so they are drawn to the prior harder."""
+_PRIOR_ROWS_ELSE = 10.0
+
+Kind = Literal["plain", "count", "share", "mean", "evidence"]
 
 
 class TrainingSetError(TidegateError):
@@ -43,14 +49,21 @@ class Bag:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number, standardized as (f(x) - mean) / std, where f is log(1 + x) for counts."""
+    """A number, standardized as (f(x) - mean) / std. What f does is said by `kind` (see `scoring.read_numbers`).
+
+    A `share` (clicks) or `mean` is drawn to `prior` with the weight of `prior_rows` rows: `evidence` is the index of
+    the numeric that counts the rows it rests on. A count that is evidence is read through these only.
+    """
 
     column: str
     view: str
     schema_hash: str
-    is_count: bool
-    mean: float
-    std: float
+    kind: Kind
+    mean: float = 0.0
+    std: float = 1.0
+    evidence: int = 0
+    prior: float = 0.0
+    prior_rows: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,11 @@ class Inputs:
         """Columns of `dense`."""
         return [numeric.column for numeric in self.numerics]
 
+    @property
+    def read(self) -> list[int]:
+        """Indices of the numerics that the layers see: all but the evidence."""
+        return [i for i, numeric in enumerate(self.numerics) if numeric.kind != "evidence"]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
@@ -88,6 +106,13 @@ class Arrays:
     ids: np.ndarray[Any, Any]
     dense: np.ndarray[Any, Any]
     labels: np.ndarray[Any, Any]
+
+    def followed_by(self, later: Arrays) -> Arrays:
+        """The rows of both, these first."""
+        import numpy as np
+
+        pairs = ((self.ids, later.ids), (self.dense, later.dense), (self.labels, later.labels))
+        return Arrays(*(np.concatenate(pair) for pair in pairs))
 
 
 _BAGS = (
@@ -113,7 +138,36 @@ def describe(table: pa.Table) -> Inputs:
         )
         if greatest >= 0:
             bags.append(Bag(name, columns, min(int(greatest) + 1, _MOST_ROWS), buckets, share))
-    return Inputs(tuple(bags), tuple(_numeric(table, feature) for feature in _view_features(table)))
+    return Inputs(tuple(bags), _numerics(table))
+
+
+def _numerics(table: pa.Table) -> tuple[Numeric, ...]:
+    """Every number of the views, with the mean and standard deviation of what f makes of it in this table."""
+    from tidegate_components.models.scoring import read_numbers
+
+    found = _described(table)
+    seen = read_numbers(found, _matrix(table, [numeric.column for numeric in found]))
+    means, stds = seen.mean(dim=0).tolist(), seen.std(dim=0, correction=0).tolist()
+    return tuple(replace(n, mean=m, std=s or 1.0) for n, m, s in zip(found, means, stds, strict=True))
+
+
+def _described(table: pa.Table) -> list[Numeric]:
+    """The numbers with their kinds: `clicks_W` and `mean_*_W` speak for `impressions_W` rows of the same view."""
+    features = _view_features(table)
+    places = {(feature["view"], feature["feature"]): i for i, feature in enumerate(features)}
+    rows = [places.get((f["view"], "impressions_" + f["feature"].rpartition("_")[2])) for f in features]
+    kinds = [_kind(feature, shown is not None) for feature, shown in zip(features, rows, strict=True)]
+    spoken_for = {shown for kind, shown in zip(kinds, rows, strict=True) if kind in {"share", "mean"}}
+    return [
+        Numeric(
+            feature["column"], feature["view"], feature["schemaHash"],
+            kind="evidence" if i in spoken_for else kind,
+            evidence=shown if kind in {"share", "mean"} and shown is not None else 0,
+            prior=_prior(table, feature, kind),
+            prior_rows=_PRIOR_ROWS.get(feature["view"], _PRIOR_ROWS_ELSE),
+        )
+        for i, (feature, kind, shown) in enumerate(zip(features, kinds, rows, strict=True))
+    ]  # fmt: skip
 
 
 def _view_features(table: pa.Table) -> list[dict[str, str]]:
@@ -121,14 +175,26 @@ def _view_features(table: pa.Table) -> list[dict[str, str]]:
     return [feature for feature in json.loads(found) if feature["type"] in {"Int64", "Float64"}]
 
 
-def _numeric(table: pa.Table, feature: dict[str, str]) -> Numeric:
+def _kind(feature: dict[str, str], has_rows: bool) -> Kind:
+    if has_rows and feature["feature"].startswith("clicks_"):
+        return "share"
+    if has_rows and feature["feature"].startswith("mean_"):
+        return "mean"
+    return "count" if feature["type"] == "Int64" else "plain"
+
+
+def _prior(table: pa.Table, feature: dict[str, str], kind: Kind) -> float:
+    """Where a share or mean is drawn to: the share of clicks, or the mean of the column, in the table."""
+    if kind not in {"share", "mean"}:
+        return 0.0
+    return float(_floats(table, "label" if kind == "share" else feature["column"]).mean())
+
+
+def _matrix(table: pa.Table, columns: list[str]) -> np.ndarray[Any, Any]:
     import numpy as np
 
-    is_count = feature["type"] == "Int64"
-    values = _floats(table, feature["column"])
-    seen = np.log1p(np.maximum(values, 0)) if is_count else values
-    std = float(seen.std()) or 1.0
-    return Numeric(feature["column"], feature["view"], feature["schemaHash"], is_count, float(seen.mean()), std)
+    found = [_floats(table, column) for column in columns]
+    return np.stack(found, axis=1).astype(np.float32) if found else np.zeros((table.num_rows, 0), dtype=np.float32)
 
 
 def _floats(table: pa.Table, column: str) -> np.ndarray[Any, Any]:
@@ -144,31 +210,48 @@ def read_set(path: Path, inputs: Inputs | None = None) -> tuple[Arrays, Inputs]:
 
     Raises TrainingSetError where it is empty, has one class only, or lacks a column.
     """
+    import pyarrow.parquet as pq
+
+    return _arrays(pq.read_table(path), inputs, path)
+
+
+def read_sets(first: Path, second: Path) -> tuple[Arrays, Inputs]:
+    """Two training sets as one, its inputs described from both. Raises TrainingSetError as `read_set` does."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return _arrays(pa.concat_tables([pq.read_table(first), pq.read_table(second)]), None, first)
+
+
+def _arrays(table: pa.Table, inputs: Inputs | None, path: Path) -> tuple[Arrays, Inputs]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    _check_labels(table, path)
     inputs = inputs or describe(table)
-    _check(table, inputs, path)
+    _check_columns(table, inputs, path)
     ids = np.stack([pc.fill_null(table[c].cast(pa.int64()), 0).to_numpy() for c in inputs.id_columns], axis=1)
-    dense = [_floats(table, column) for column in inputs.numeric_columns]
-    matrix = np.stack(dense, axis=1) if dense else np.zeros((table.num_rows, 0))
-    return Arrays(ids, matrix.astype(np.float32), _floats(table, "label").astype(np.float32)), inputs
+    labels = _floats(table, "label").astype(np.float32)
+    return Arrays(ids, _matrix(table, inputs.numeric_columns), labels), inputs
 
 
-def _check(table: pa.Table, inputs: Inputs, path: Path) -> None:
+def _check_labels(table: pa.Table, path: Path) -> None:
     import pyarrow.compute as pc
 
-    missing = [c for c in ("label", *inputs.id_columns, *inputs.numeric_columns) if c not in table.column_names]
-    if missing:
-        raise _bad(path, "columns", table.column_names, f"a column {missing[0]}")
+    if "label" not in table.column_names:
+        raise _bad(path, "columns", table.column_names, "a column label")
     labels = pc.unique(table["label"]).to_pylist()
     if sorted(label for label in labels if label is not None) != [0, 1]:
         raise _bad(
             path, "label", f"{table.num_rows} rows with labels {labels}", "rows with label 0 and rows with label 1"
         )
+
+
+def _check_columns(table: pa.Table, inputs: Inputs, path: Path) -> None:
+    missing = [c for c in (*inputs.id_columns, *inputs.numeric_columns) if c not in table.column_names]
+    if missing:
+        raise _bad(path, "columns", table.column_names, f"a column {missing[0]}")
     if not inputs.bags:
         raise _bad(path, "columns", table.column_names, "at least one id column such as item_id")
 

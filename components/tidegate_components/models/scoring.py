@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tidegate_components.models.inputs import Inputs
+from tidegate_components.models.inputs import Inputs, Numeric
 
-__all__ = ["CROSS_ROWS", "Scale", "Scorer", "cross_name", "cross_rows", "crosses_of", "deep_layers", "rows_of"]
-
-_CROSSES = (("gender", "item"), ("occupation", "release_year"))
-CROSS_ROWS = 1 << 12
-_CROSS_PRIME = 1_000_003
-
-
-def crosses_of(inputs: Inputs) -> list[tuple[str, str]]:
-    """The cross products of two bags that the wide part reads: those whose bags are there."""
-    names = {bag.name for bag in inputs.bags}
-    return [pair for pair in _CROSSES if {*pair} <= names]
-
-
-def cross_name(pair: tuple[str, str]) -> str:
-    """Name of a cross product's table."""
-    return "_x_".join(pair)
-
-
-def cross_rows(left: Tensor, right: Tensor) -> Tensor:
-    """Hashed rows [N, 1] of the cross product of two rows [N, 1]."""
-    return torch.remainder(left * _CROSS_PRIME + right, CROSS_ROWS)
+__all__ = ["Scale", "Scorer", "deep_layers", "read_numbers", "rows_of"]
 
 
 def rows_of(inputs: Inputs, ids: Tensor, fold: bool = True) -> list[Tensor]:
@@ -52,30 +33,50 @@ def rows_of(inputs: Inputs, ids: Tensor, fold: bool = True) -> list[Tensor]:
 def deep_layers(inputs: Inputs, dim: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
     """ReLU layers from the concatenated embeddings and numbers to one logit."""
     layers: list[nn.Module] = []
-    width = len(inputs.bags) * dim + len(inputs.numerics)
+    width = len(inputs.bags) * dim + len(inputs.read)
     for size in hidden:
         layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
         width = size
     return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
-class Scale(nn.Module):
-    """Raw numbers [N, D] to standardized ones: log(1 + x) for counts, then (x - mean) / std, kept within +-4."""
+def read_numbers(numerics: Sequence[Numeric], dense: Tensor | np.ndarray) -> Tensor:
+    """f of every raw number x [N, D], by its kind; n are the rows that speak for it, w is `prior_rows`.
 
-    counts: Tensor
+    count: log(1 + x). share: log-odds of (x + w prior) / (n + w), the mean of a beta posterior. mean: drawn to the
+    prior the same, (n x + w prior) / (n + w). plain, evidence: x.
+    """
+    raw = torch.as_tensor(dense)
+    positive, rows = torch.clamp(raw, min=0.0), torch.clamp(raw[:, [n.evidence for n in numerics]], min=0.0)
+    weight = torch.tensor([n.prior_rows for n in numerics], dtype=raw.dtype)
+    prior = weight * torch.tensor([n.prior for n in numerics], dtype=raw.dtype)
+    formed = {
+        "count": torch.log1p(positive),
+        "share": torch.logit((torch.minimum(positive, rows) + prior) / (rows + weight)),
+        "mean": (raw * rows + prior) / (rows + weight),
+    }
+    for kind, value in formed.items():
+        raw = torch.where(torch.tensor([n.kind == kind for n in numerics], dtype=torch.bool), value, raw)
+    return raw
+
+
+class Scale(nn.Module):
+    """Raw numbers [N, D] to standardized ones that layers see: (f(x) - mean) / std, kept within +-4; no evidence."""
+
     mean: Tensor
     std: Tensor
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.tensor([n.is_count for n in inputs.numerics], dtype=torch.bool))
+        self.numerics = inputs.numerics
+        self.read = inputs.read
         self.register_buffer("mean", torch.tensor([n.mean for n in inputs.numerics], dtype=torch.float32))
         self.register_buffer("std", torch.tensor([n.std for n in inputs.numerics], dtype=torch.float32))
 
     def forward(self, dense: Tensor) -> Tensor:
-        """Standardized numbers [N, D]."""
-        seen = torch.where(self.counts, torch.log1p(torch.clamp(dense, min=0.0)), dense)
-        return torch.clamp((seen - self.mean) / self.std, -4.0, 4.0)
+        """Standardized numbers [N, read]."""
+        seen = read_numbers(self.numerics, dense)
+        return torch.clamp((seen - self.mean) / self.std, -4.0, 4.0)[:, self.read]
 
 
 class Scorer(nn.Module):
@@ -87,13 +88,11 @@ class Scorer(nn.Module):
         self.embedding_dim = embedding_dim
         self.hidden = hidden
         self.fold = fold
-        self.crosses = crosses_of(inputs)
         sizes = {bag.name: bag.rows + bag.buckets * fold for bag in inputs.bags}
-        crossed = {cross_name(pair): CROSS_ROWS for pair in self.crosses}
         self.deep_tables = nn.ParameterDict({name: torch.zeros(rows, embedding_dim) for name, rows in sizes.items()})
-        self.wide_tables = nn.ParameterDict({name: torch.zeros(rows, 1) for name, rows in (sizes | crossed).items()})
+        self.wide_tables = nn.ParameterDict({name: torch.zeros(rows, 1) for name, rows in sizes.items()})
         self.scale = Scale(inputs)
-        self.wide_numbers = nn.Linear(len(inputs.numerics), 1)
+        self.wide_numbers = nn.Linear(len(inputs.read), 1)
         self.deep = deep_layers(inputs, embedding_dim, hidden, 0.0)
 
     def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
@@ -103,7 +102,6 @@ class Scorer(nn.Module):
         numbers = self.scale(dense)
         embedded = [_bag_sum(self.deep_tables[name], rows[name]) for name in names]
         deep = self.deep(torch.cat([*embedded, numbers], dim=1))
-        rows |= {cross_name((a, b)): cross_rows(rows[a], rows[b]) for a, b in self.crosses}
         weights = [_bag_sum(self.wide_tables[name], found) for name, found in rows.items()]
         wide = torch.cat(weights, dim=1).sum(dim=1, keepdim=True) + self.wide_numbers(numbers)
         return torch.sigmoid(wide + deep)

@@ -2,9 +2,9 @@
 
     P(click | x) = sigmoid(w_wide . [x, phi(x)] + w_deep . a(l_f) + b)          (equation 3 of the paper)
 
-Both parts are trained jointly. The wide part is linear in the ids and the numbers; phi are cross products of two ids,
-hashed. The deep part embeds every bag of ids, appends the numbers and runs ReLU layers. Both keep their tables in
-TorchRec embedding bag collections whose sparse optimizer is fused into the backward pass.
+Both parts are trained jointly. The wide part is linear in the ids and the numbers; there are no cross products phi
+(docs/training.md says why). The deep part embeds every bag of ids, appends the numbers and runs ReLU layers. Both keep
+their tables in TorchRec embedding bag collections whose sparse optimizer is fused into the backward pass.
 """
 
 from __future__ import annotations
@@ -19,15 +19,7 @@ from torchrec.optim import RowWiseAdagrad
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from tidegate_components.models.inputs import Inputs
-from tidegate_components.models.scoring import (
-    CROSS_ROWS,
-    Scale,
-    Scorer,
-    cross_name,
-    cross_rows,
-    crosses_of,
-    deep_layers,
-)
+from tidegate_components.models.scoring import Scale, Scorer, deep_layers
 
 __all__ = ["WideDeep", "WideDeepConfig"]
 
@@ -39,11 +31,11 @@ _LANES = 4
 class WideDeepConfig:
     """Width of embeddings (a multiple of four) and ReLU layers, dropout, and the learning rates of the tables."""
 
-    embedding_dim: int = 8
-    hidden: tuple[int, ...] = (128, 64)
-    dropout: float = 0.2
-    deep_sparse_lr: float = 0.02
-    wide_sparse_lr: float = 0.02
+    embedding_dim: int = 4
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.5
+    deep_sparse_lr: float = 0.002
+    wide_sparse_lr: float = 0.002
 
 
 class WideDeep(nn.Module):
@@ -53,13 +45,11 @@ class WideDeep(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.config = config
-        self.crosses = crosses_of(inputs)
         self.scale = Scale(inputs)
         sizes = {bag.name: bag.rows + bag.buckets for bag in inputs.bags}
-        crossed = {cross_name(pair): CROSS_ROWS for pair in self.crosses}
         self.deep_embeddings = _tables(sizes, config.embedding_dim, config.deep_sparse_lr)
-        self.wide_weights = _tables(sizes | crossed, _LANES, config.wide_sparse_lr)
-        self.wide_numbers = nn.Linear(len(inputs.numerics), 1)
+        self.wide_weights = _tables(sizes, _LANES, config.wide_sparse_lr)
+        self.wide_numbers = nn.Linear(len(inputs.read), 1)
         self.deep = deep_layers(inputs, config.embedding_dim, config.hidden, config.dropout)
         _initialize(self)
 
@@ -67,10 +57,9 @@ class WideDeep(nn.Module):
         """Logits [N] from embedding rows (one [N, columns] Int64 per bag, -1 is no id) and raw numbers [N, D]."""
         numbers = self.scale(dense)
         names = [bag.name for bag in self.inputs.bags]
-        embedded = self.deep_embeddings(_jagged(dict(zip(names, rows, strict=True)))).values()
-        deep = self.deep(torch.cat([embedded, numbers], dim=1))
-        crossed = {cross_name(pair): cross_rows(*(rows[names.index(name)] for name in pair)) for pair in self.crosses}
-        weights = self.wide_weights(_jagged(dict(zip(names, rows, strict=True)) | crossed)).values()
+        bags = _jagged(dict(zip(names, rows, strict=True)))
+        deep = self.deep(torch.cat([self.deep_embeddings(bags).values(), numbers], dim=1))
+        weights = self.wide_weights(bags).values()
         wide = weights.sum(dim=1, keepdim=True) + self.wide_numbers(numbers)
         logits: Tensor = (wide + deep).squeeze(1)
         return logits

@@ -1,13 +1,20 @@
-"""The training loop: mini-batches, fused sparse and dense AdamW updates, early stopping on validation AUC."""
+"""The training loop: mini-batches, fused sparse and dense AdamW updates.
+
+The validation set chooses the number of epochs; the model is then trained anew for as many on both sets together, since
+the newest rows are the ones most like tomorrow's.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.models.inputs import Arrays, Inputs, read_set
+from tidegate_components.models.inputs import Arrays, Inputs, read_set, read_sets
 from tidegate_components.storage import replacing
 
 if TYPE_CHECKING:
@@ -21,16 +28,16 @@ __all__ = ["Epoch", "Settings", "train"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run may turn. Rates are per step; `patience` counts epochs without a better validation AUC."""
+    """What a run may turn. Rates are per step; `patience` counts epochs without a better validation LogLoss."""
 
-    embedding_dim: int = 8
-    hidden: tuple[int, ...] = (128, 64)
-    epochs: int = 6
+    embedding_dim: int = 4
+    hidden: tuple[int, ...] = (64, 32)
+    epochs: int = 4
     batch_size: int = 1024
     learning_rate: float = 2e-3
-    sparse_learning_rate: float = 0.005
+    sparse_learning_rate: float = 0.002
     weight_decay: float = 1e-4
-    dropout: float = 0.2
+    dropout: float = 0.5
     patience: int = 2
     seed: int = 7
     threads: int = 1
@@ -38,26 +45,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass: mean training LogLoss, AUC on the validation set, seconds."""
+    """One pass: mean training LogLoss, LogLoss and AUC on the validation set, seconds."""
 
     number: int
     train_logloss: float
+    validation_logloss: float
     validation_auc: float
     seconds: float
 
 
 def train(train_set: Path, validation_set: Path, into: Path, settings: Settings) -> list[Epoch]:
-    """Train Wide & Deep and save its best epoch's serving twin (`Scorer.save`) to the folder `into`.
+    """Train Wide & Deep and save its serving twin (`Scorer.save`) to the folder `into`; returns the epochs tried.
 
     The same seed gives the same weights on the same machine. Raises TrainingSetError for a set one cannot learn from.
     """
     import torch
 
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
     data, inputs = read_set(train_set)
-    held_out, _ = read_set(validation_set, inputs)
-    scorer, epochs = _fit(_new_model(inputs, settings), data, held_out, settings)
+    epochs = _try(data, read_set(validation_set, inputs)[0], inputs, settings)
+    scorer = _refit(*read_sets(train_set, validation_set), _best(epochs).number, settings)
     with replacing(into) as beside:
         scorer.save(beside)
         _write_history(beside / "history.json", settings, epochs)
@@ -77,30 +84,44 @@ def _new_model(inputs: Inputs, settings: Settings) -> WideDeep:
     return WideDeep(inputs, WideDeepConfig(settings.embedding_dim, settings.hidden, settings.dropout, rate, rate))
 
 
-def _fit(model: WideDeep, data: Arrays, held_out: Arrays, settings: Settings) -> tuple[Scorer, list[Epoch]]:
-    """Epochs until patience ends; returns the twin of the best epoch."""
+def _try(data: Arrays, held_out: Arrays, inputs: Inputs, settings: Settings) -> list[Epoch]:
+    """Epochs until patience ends, each judged on the rows held out."""
+    epochs, start = list[Epoch](), time.monotonic()
+    for loss, scorer in _passes(data, inputs, settings):
+        epochs.append(Epoch(len(epochs) + 1, loss, *_judged(scorer(), held_out), time.monotonic() - start))
+        if len(epochs) in {settings.epochs, _best(epochs).number + settings.patience}:
+            break
+        start = time.monotonic()
+    return epochs
+
+
+def _refit(data: Arrays, inputs: Inputs, epochs: int, settings: Settings) -> Scorer:
+    """The serving twin after a number of epochs."""
+    *_, (_, scorer) = islice(_passes(data, inputs, settings), epochs)
+    return scorer()
+
+
+def _passes(data: Arrays, inputs: Inputs, settings: Settings) -> Iterator[tuple[float, Callable[[], Scorer]]]:
+    """A new model, passed over the data for as long as asked: training LogLoss, and the twin as it then stands."""
     import torch
 
+    torch.manual_seed(settings.seed)
+    model = _new_model(inputs, settings)
     ids, dense, labels = (torch.from_numpy(part) for part in (data.ids, data.dense, data.labels))
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    seen = _rows_seen(model.inputs, ids)
-    best, epochs = None, list[Epoch]()
-    for number in range(1, settings.epochs + 1):
-        start = time.monotonic()
-        loss = _one_pass(model, optimizer, ids, dense, labels, settings.batch_size)
-        scorer = model.scorer()
-        scorer.cover_untrained(seen)
-        epochs.append(Epoch(number, loss, _auc(scorer, held_out), time.monotonic() - start))
-        if best is None or epochs[-1].validation_auc >= max(epoch.validation_auc for epoch in epochs):
-            best = scorer
-        if number - _best(epochs).number >= settings.patience:
-            break
-    assert best is not None  # noqa: S101 - at least one epoch ran
-    return best, epochs
+    while True:
+        yield _one_pass(model, optimizer, ids, dense, labels, settings.batch_size), partial(_twin, model, ids)
+
+
+def _twin(model: WideDeep, ids: Tensor) -> Scorer:
+    """The serving twin; rows that `ids` never touched are those of unknown ids."""
+    scorer = model.scorer()
+    scorer.cover_untrained(_rows_seen(model.inputs, ids))
+    return scorer
 
 
 def _best(epochs: list[Epoch]) -> Epoch:
-    return max(epochs, key=lambda epoch: epoch.validation_auc)
+    return min(epochs, key=lambda epoch: epoch.validation_logloss)
 
 
 def _one_pass(model: WideDeep, optimizer: Any, ids: Tensor, dense: Tensor, labels: Tensor, batch_size: int) -> float:
@@ -141,7 +162,9 @@ def _rows_seen(inputs: Inputs, ids: Tensor) -> list[Tensor]:
     ]
 
 
-def _auc(scorer: Scorer, data: Arrays) -> float:
-    from tidegate_components.evaluation.metrics import auc
+def _judged(scorer: Scorer, data: Arrays) -> tuple[float, float]:
+    """LogLoss and AUC."""
+    from tidegate_components.evaluation.metrics import auc, logloss
 
-    return auc(data.labels, scorer.scores(data.ids, data.dense))
+    scores = scorer.scores(data.ids, data.dense)
+    return logloss(data.labels, scores), auc(data.labels, scores)

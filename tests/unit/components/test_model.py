@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from tidegate_components.evaluation.gate import GateError, judge, require
 from tidegate_components.evaluation.report import render_report
-from tidegate_components.models.inputs import TrainingSetError, read_set
+from tidegate_components.models.inputs import TrainingSetError, read_set, read_sets
 from tidegate_components.packaging.onnx_export import onnx_scores
 from tidegate_components.training.loop import train
 from tidegate_components.training.split import split_by_time
@@ -39,6 +40,48 @@ def test_the_same_seed_gives_the_same_weights(trained: Trained, tmp_path: Path) 
         np.load(trained.folder / "model" / "weights.npz") as first,
     ):
         assert all(np.array_equal(again[name], first[name]) for name in first.files)
+
+
+def test_the_model_has_learned_from_the_validation_set_too(trained: Trained) -> None:
+    from tidegate_components.models.scoring import Scorer
+
+    assert Scorer.load(trained.folder / "model").inputs == read_sets(*trained.sets[:2])[1]
+
+
+def test_the_chosen_epoch_is_the_best_on_rows_that_the_trial_has_not_seen(trained: Trained, tmp_path: Path) -> None:
+    """Labels turned around in the validation set: each epoch makes it worse, so patience ends the trial early."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(trained.sets[1])
+    turned = table.set_column(table.column_names.index("label"), "label", pc.subtract(1, table["label"]))
+    pq.write_table(turned.cast(table.schema), tmp_path / "turned.parquet")
+    settings = replace(SETTINGS, epochs=20, patience=1)
+    tried = train(trained.sets[0], tmp_path / "turned.parquet", tmp_path / "model", settings)
+    assert len(tried) < 20
+    assert all(epoch.validation_auc < 0.5 < epoch.validation_logloss for epoch in tried)
+
+
+def test_clicks_are_read_as_a_share_of_the_impressions_of_their_view(trained: Trained) -> None:
+    _, inputs = read_set(trained.sets[0])
+    kinds = {numeric.column: numeric.kind for numeric in inputs.numerics}
+    assert kinds["item-popularity__clicks_30d"] == "share"
+    assert kinds["item-popularity__impressions_30d"] == "evidence"
+    shares = [numeric for numeric in inputs.numerics if numeric.kind == "share"]
+    rested_on = [inputs.numerics[numeric.evidence].column for numeric in shares]
+    assert rested_on == [numeric.column.replace("clicks", "impressions") for numeric in shares]
+
+
+def test_what_the_layers_see_is_standardized(trained: Trained) -> None:
+    import torch
+
+    from tidegate_components.models.scoring import read_numbers
+
+    rows, inputs = read_set(trained.sets[0])
+    seen = read_numbers(inputs.numerics, torch.from_numpy(rows.dense)).numpy()
+    scaled = (seen - [n.mean for n in inputs.numerics]) / [n.std for n in inputs.numerics]
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
 
 
 def test_training_and_test_share_no_instant_and_the_past_comes_first(trained: Trained) -> None:
