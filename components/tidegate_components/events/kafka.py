@@ -126,9 +126,12 @@ class _Reader:
         events = [message for message in messages if message.error() is None]
         if len(events) < len(messages):
             self._heed([message for message in messages if message.error() is not None])
-        for message in events:
-            self._offsets[f"{message.topic()}/{message.partition()}"] = (message.offset() or 0) + 1
-        return _table(events)
+        topics = [message.topic() or "" for message in events]
+        partitions = [message.partition() or 0 for message in events]
+        offsets = [message.offset() or 0 for message in events]
+        for (topic, partition), last in dict(zip(zip(topics, partitions, strict=True), offsets, strict=True)).items():
+            self._offsets[f"{topic}/{partition}"] = last + 1
+        return _table(events, topics, partitions, offsets)
 
     def _heed(self, marks: list[Message]) -> None:
         from confluent_kafka import KafkaError as Code
@@ -215,14 +218,14 @@ def _assign(consumer: Consumer, offsets: Mapping[str, int], address: KafkaAddres
     return wanted
 
 
-def _table(events: list[Message]) -> pa.Table:
+def _table(events: list[Message], topics: list[str], partitions: list[int], offsets: list[int]) -> pa.Table:
     import pyarrow as pa
 
     schema = message_schema()
     columns = [
-        pa.array([message.topic() for message in events], pa.string()).dictionary_encode(),
-        pa.array([message.partition() for message in events], pa.int32()),
-        pa.array([message.offset() for message in events], pa.int64()),
+        pa.array(topics, pa.string()).dictionary_encode(),
+        pa.array(partitions, pa.int32()),
+        pa.array(offsets, pa.int64()),
         pa.array([message.timestamp()[1] for message in events], pa.timestamp("ms", tz="UTC")).cast(schema.types[3]),
         pa.array([message.value() for message in events], pa.binary()),
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,13 +71,23 @@ def land_lines(path: Path, into: Path, told: Callable[[Landed], None] = lambda _
 def land_batches(landing: Landing, batches: Iterable[Batch], told: Callable[[Landed], None]) -> Landed:
     """Commit each batch to a landing that is open."""
     decoder, landed = Decoder(), Landed()
-    for batch in batches:
+    for batch in ahead(batches):
         decoded = decoder.decode(batch.messages)
         files = tuple(_write(landing, decoded.tables))
         landing.commit(batch.offsets, files, decoded.reasons)
         landed = landed.plus(files, decoded.reasons)
         told(landed)
     return landed
+
+
+def ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one being read while this one is written; a batch carries its own offsets."""
+    source = iter(batches)
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield batch
 
 
 def _write(landing: Landing, tables: dict[str, pa.Table]) -> Iterable[LandedFile]:
