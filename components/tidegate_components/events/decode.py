@@ -100,18 +100,22 @@ _BROKEN = f"SELECT {', '.join(POSITION_COLUMNS)}, reason, message FROM judged WH
 def _judged() -> str:
     """`judged`: each message's values, and the first reason why it is no event.
 
-    Three projections, so that DuckDB parses each message once, casts each field once, and only then asks for reasons.
+    One projection after another, so that DuckDB parses each message once, casts each field once, then asks for reasons.
     """
     fields = _fields()
     wire = ", ".join(f'"{name}":"{_wire(field)}"' for name, field in {"type": _TYPE, **fields}.items())
     raw = ", ".join(f"v.{name} AS raw_{name}" for name in fields)
+    times = [name for name, field in fields.items() if field.meaning == "time"]
+    clocks = ", ".join(f"{_clock(name)} AS time_{name}" for name in times)
+    scaffold = ", ".join([*(f"raw_{name}" for name in fields), *(f"time_{name}" for name in times)])
     values = ", ".join(f"{_value(field)} AS {name}" for name, field in fields.items())
     return f"""CREATE OR REPLACE TEMP TABLE judged AS
         WITH parsed AS (
             SELECT *, CASE WHEN json_valid(text) THEN json_transform(text, '{{{wire}}}') END AS v FROM messages),
         named AS (SELECT * EXCLUDE (v), v.type AS type, {raw}, v IS NULL AS broken FROM parsed),
-        typed AS (SELECT *, {values} FROM named)
-        SELECT * EXCLUDE ({", ".join(f"raw_{name}" for name in fields)}, text, broken), {_reason()} AS reason
+        timed AS (SELECT *, {clocks} FROM named),
+        typed AS (SELECT *, {values} FROM timed)
+        SELECT * EXCLUDE ({scaffold}, text, broken), {_reason()} AS reason
         FROM typed"""
 
 
@@ -159,11 +163,18 @@ def _value(field: Field) -> str:
     if field.meaning == "number":
         return f"CASE WHEN isfinite(TRY_CAST({raw} AS DOUBLE)) THEN {raw}::DOUBLE END"
     if field.meaning == "time":
-        epoch = f"make_timestamptz(TRY_CAST({raw} AS BIGINT) * 1000)"
-        time = f"CASE WHEN length({raw}) = {_MILLISECONDS} THEN {epoch} ELSE TRY_CAST({raw} AS TIMESTAMPTZ) END"
-        within = "t >= TIMESTAMPTZ '2000-01-01' AND t < TIMESTAMPTZ '2100-01-01'"
-        return f"(SELECT CASE WHEN {within} THEN t END FROM (SELECT {time} AS t))"
+        within = f"time_{field.name} >= {_OLDEST} AND time_{field.name} < {_NEWEST}"
+        return f"CASE WHEN {within} THEN time_{field.name} END"
     return f"{raw}::VARCHAR"
+
+
+_OLDEST, _NEWEST = "TIMESTAMPTZ '2000-01-01'", "TIMESTAMPTZ '2100-01-01'"
+
+
+def _clock(name: str) -> str:
+    raw = f"raw_{name}"
+    epoch = f"make_timestamptz(TRY_CAST({raw} AS BIGINT) * 1000)"
+    return f"CASE WHEN length({raw}) = {_MILLISECONDS} THEN {epoch} ELSE TRY_CAST({raw} AS TIMESTAMPTZ) END"
 
 
 @cache
