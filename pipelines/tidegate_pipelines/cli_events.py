@@ -103,8 +103,10 @@ def _tell_landed() -> Callable[[Landed], None]:
 
 
 def _show_landed(landed: Landed, to: Path, json_: bool) -> None:
+    from tidegate_components.events.landing import Landing
+
     if json_:
-        print_json({**asdict(landed), "messages": landed.messages, "to": str(to)})
+        print_json({**asdict(landed), "messages": landed.messages, "to": str(to), "digest": Landing(to).digest()})
         return
     rows = {**landed.rows, **{f"quarantined: {reason}": count for reason, count in landed.quarantined.items()}}
     for name, count in rows.items() or {"nothing new": 0}.items():
@@ -194,6 +196,7 @@ def join(  # noqa: PLR0913, PLR0917 - a command's options
     from tidegate_components.events.attribution import Attribution
     from tidegate_components.events.ingest import parse_time
     from tidegate_components.events.join import join_events, tables_in
+    from tidegate_components.storage import content_digest
 
     with speaking():
         given = {"impressions": impressions, "clicks": clicks, "conversions": conversions, "feature_log": feature_log}
@@ -202,7 +205,8 @@ def join(  # noqa: PLR0913, PLR0917 - a command's options
         how = Attribution(window, skew, delay, negative_rate)
         report = join_events(addresses, out, how, parse_time(now) if now else None, progress)
         if json_:
-            print_json({**asdict(report), "rows": report.counts["rows_out"], "out": str(out)})
+            facts = {"rows": report.counts["rows_out"], "out": str(out), "digest": content_digest(out)}
+            print_json({**asdict(report), **facts})
         else:
             lines = {**report.counts, "labels corrected": report.corrected}
             typer.echo("\n".join(f"{name.replace('_', ' '):<28}{count:>14,}" for name, count in lines.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,6 @@ class Joined:
     counts: dict[str, int]
     corrected: int = 0
     now: str = ""
-    tables: dict[str, int] = field(default_factory=dict)
 
 
 def join_events(

@@ -14,6 +14,7 @@ from tidegate_components.events.kafka import Batch, KafkaAddress, Limits, read_b
 from tidegate_components.events.kinds import QUARANTINE
 from tidegate_components.events.landing import LandedFile, Landing, sync
 from tidegate_components.events.lines import read_lines
+from tidegate_components.storage import file_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +101,7 @@ def _write(landing: Landing, tables: dict[str, pa.Table]) -> Iterable[LandedFile
             pq.write_table(rows, path, compression="zstd", compression_level=1)
             sync(path)
             sync(path.parent)
-            yield LandedFile(str(path.relative_to(landing.folder)), name, rows.num_rows)
+            yield LandedFile(str(path.relative_to(landing.folder)), name, rows.num_rows, file_digest(path))
             part += 1
 
 

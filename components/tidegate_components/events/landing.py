@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.errors import TidegateError
+from tidegate_components.storage import content_digest
 
 __all__ = ["LOG", "Commit", "LandedFile", "Landing", "LandingError", "landed_files"]
 
@@ -29,11 +30,12 @@ class LandingError(TidegateError):
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One Parquet file: its path below the landing, its table and its rows."""
+    """One Parquet file: its path below the landing, its table, its rows and the SHA-256 of its content."""
 
     path: str
     table: str
     rows: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,10 @@ class Landing:
         sync(self._log)
         self._number += 1
         return commit
+
+    def digest(self) -> str:
+        """The data version: a digest of the log, which names the content of every file."""
+        return content_digest(self._log)
 
     def _sweep(self) -> None:
         kept = {file.path for commit in self.commits() for file in commit.files}
