@@ -26,8 +26,9 @@ def everything(progress: Progress) -> Installed:
     """Install, or find installed, all of it; idempotent."""
     chosen = choice.choose()
     with lock.held(progress):
+        chosen.prepare(catalogue.EVERYTHING, progress)
         chosen.up(progress)
-        references = images.ensure([*catalogue.PLATFORM, *catalogue.PRODUCT], chosen.builder(), progress)
+        references = images.ensure(catalogue.EVERYTHING, chosen.builder(), progress)
         urls = install.platform(chosen, progress)
         kubectl = chosen.kubectl()
         with progress.part("install CRDs and operator"):

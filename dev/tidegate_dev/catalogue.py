@@ -5,8 +5,8 @@ from tidegate_dev.image import Image
 
 _PROJECT = ("pyproject.toml", "uv.lock", "README.md")
 
-PAUSE = Image("tidegate/pause", "dev/images/pause", module=binaries.PAUSE)
-COREDNS = Image("tidegate/coredns", "dev/images/coredns", module=binaries.COREDNS)
+PAUSE = Image("tidegate/pause", "dev/images/pause", programs=binaries.NODE)
+COREDNS = Image("tidegate/coredns", "dev/images/coredns", programs=binaries.NODE)
 
 CLUSTER = (PAUSE, COREDNS)
 """What the cluster itself needs before anything else can run."""
@@ -14,9 +14,9 @@ CLUSTER = (PAUSE, COREDNS)
 PLATFORM = (
     Image("tidegate/redis", "dev/images/redis"),
     Image("tidegate/mlflow", "dev/images/mlflow"),
-    Image("tidegate/gateway", "dev/images/gateway", module=binaries.CONTOUR),
-    Image("tidegate/prometheus", "dev/images/prometheus", module=binaries.PROMETHEUS),
-    Image("tidegate/prometheus-adapter", "dev/images/prometheus-adapter", module=binaries.ADAPTER),
+    Image("tidegate/gateway", "dev/images/gateway", programs=binaries.PLATFORM),
+    Image("tidegate/prometheus", "dev/images/prometheus", programs=binaries.PLATFORM),
+    Image("tidegate/prometheus-adapter", "dev/images/prometheus-adapter", programs=binaries.PLATFORM),
 )
 """What stands beside Tidegate on one machine, and is a service of its own in production."""
 
@@ -32,3 +32,6 @@ PRODUCT = (
     Image("tidegate/triton", "images/triton"),
 )
 """What Tidegate ships."""
+
+EVERYTHING = (*PLATFORM, *PRODUCT)
+"""What stands on the cluster in the demo and in end-to-end tests."""

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from tidegate_dev import commands, paths
 from tidegate_dev.errors import UnsupportedError
 from tidegate_dev.external import ExternalCluster
+from tidegate_dev.image import Image
 from tidegate_dev.images import Builder
 from tidegate_dev.kind import KindCluster
 from tidegate_dev.kubectl import Kubectl
@@ -20,6 +21,9 @@ class Cluster(Protocol):
     """What the verbs need of a cluster."""
 
     name: str
+
+    def prepare(self, wanted: Iterable[Image], progress: Progress) -> None:
+        """Make ready what takes long and needs no cluster: programs and images."""
 
     def up(self, progress: Progress) -> None:
         """Bring it up and wait until pods can run."""

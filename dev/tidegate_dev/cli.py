@@ -44,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare(options: argparse.Namespace, progress: Progress) -> None:
+    with lock.held(progress):
+        choice.choose().prepare(catalogue.EVERYTHING, progress)
+
+
 def _up(options: argparse.Namespace, progress: Progress) -> None:
     cluster = choice.choose()
     with lock.held(progress):
@@ -87,7 +92,7 @@ def _readable(facts: Mapping[str, object]) -> str:
 def _images(options: argparse.Namespace, progress: Progress) -> None:
     cluster = choice.choose()
     with lock.held(progress):
-        references = images.ensure([*catalogue.PLATFORM, *catalogue.PRODUCT], cluster.builder(), progress)
+        references = images.ensure(catalogue.EVERYTHING, cluster.builder(), progress)
     print(json.dumps(references, indent=2) if options.json else _readable(references))
 
 
@@ -130,6 +135,7 @@ def _down(options: argparse.Namespace, progress: Progress) -> None:
 
 
 _VERBS: dict[str, tuple[Callable[[argparse.Namespace, Progress], int | None], str]] = {
+    "prepare": (_prepare, "compile programs and build images that lack; needs no cluster"),
     "up": (_up, "bring the cluster up and print the line that sets KUBECONFIG"),
     "status": (_status, "tell what runs; exit status 1 when the cluster is not ready"),
     "images": (_images, "build the images whose inputs changed and bring them to the cluster"),

@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tidegate_dev import binaries
 from tidegate_dev.errors import DevError, UnsupportedError
+from tidegate_dev.image import Image
 from tidegate_dev.images import Builder
 from tidegate_dev.kubectl import Kubectl
 from tidegate_dev.progress import Progress
@@ -15,6 +16,9 @@ class ExternalCluster:
     """Somebody else's cluster."""
 
     name = "external"
+
+    def prepare(self, wanted: Iterable[Image], progress: Progress) -> None:
+        """Nothing: it is somebody else's."""
 
     def up(self, progress: Progress) -> None:
         """Check that it answers."""

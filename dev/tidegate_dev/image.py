@@ -4,21 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate_dev import content, paths
-from tidegate_dev.binaries import GoModule
+from tidegate_dev.binaries import Programs
 
 
 @dataclass(frozen=True)
 class Image:
     """An image of ours, its Dockerfile and what goes in; folders and files are relative to the repository.
 
-    Exactly one of `module` (the context is that module's built programs), `sources` (the context is the repository,
+    Exactly one of `programs` (the context is the folder of those), `sources` (the context is the repository,
     of which only these count) or neither (the context is the Dockerfile's own folder). `same_as` names another image
     that stands in for this one here.
     """
 
     name: str
     folder: str
-    module: GoModule | None = None
+    programs: Programs | None = None
     sources: tuple[str, ...] = ()
     target: str = ""
     same_as: str = ""
@@ -31,14 +31,14 @@ class Image:
     @property
     def context(self) -> Path:
         """The folder that the Dockerfile copies from."""
-        if self.module:
-            return self.module.built
+        if self.programs:
+            return self.programs.built
         return paths.REPOSITORY if self.sources else self.dockerfile.parent
 
     def reference(self, bases: str) -> str:
         """Return the name with a tag by content; `bases` is the key of the base images."""
         files = [self.dockerfile.parent, *(paths.REPOSITORY / source for source in self.sources)]
-        binary = self.module.built.name if self.module else ""
+        binary = self.programs.built.name if self.programs else ""
         return f"{self.name}:{content.key(self.target, bases, binary, files=files, root=paths.REPOSITORY)}"
 
 

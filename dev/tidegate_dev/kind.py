@@ -1,12 +1,12 @@
 """kind (Kubernetes in Docker), for machines where a Docker daemon answers."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tidegate_dev import binaries, commands, paths
 from tidegate_dev.errors import CommandError, UnsupportedError
-from tidegate_dev.image import Build
+from tidegate_dev.image import Build, Image
 from tidegate_dev.kubectl import Kubectl
 from tidegate_dev.progress import Progress
 
@@ -17,6 +17,9 @@ class KindCluster:
     """One kind cluster, named tidegate."""
 
     name = "kind"
+
+    def prepare(self, wanted: Iterable[Image], progress: Progress) -> None:
+        """Nothing: Docker builds when asked, and its layer cache knows what stands."""
 
     def up(self, progress: Progress) -> None:
         """Create it unless it is there; raises UnsupportedError where kind is missing."""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tidegate_dev import (
@@ -24,6 +24,7 @@ from tidegate_dev import (
 from tidegate_dev.component import Component
 from tidegate_dev.delivery import BuildahToContainerd
 from tidegate_dev.errors import DevError
+from tidegate_dev.image import Image
 from tidegate_dev.kubectl import Kubectl
 from tidegate_dev.progress import Progress
 from tidegate_dev.supervisor import Plan
@@ -52,6 +53,12 @@ class LocalCluster:
         self._install_names(progress)
         with progress.part("wait for node and cluster DNS"):
             self._wait_for_node()
+
+    def prepare(self, wanted: Iterable[Image], progress: Progress) -> None:
+        """Compile and build what is missing, before `up`; images that need no compiler are built meanwhile."""
+        namespaces.check()
+        packages.install(progress)
+        images.prepare([*catalogue.CLUSTER, *wanted], BuildahToContainerd(), progress)
 
     def kubectl(self) -> Kubectl:
         """Return kubectl with the administrator's rights; raises DevError when the cluster is not up."""

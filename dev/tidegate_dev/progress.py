@@ -16,12 +16,16 @@ class Progress:
     def __init__(self, plain: bool) -> None:
         """Print plain lines if asked to, or when nobody watches a terminal."""
         self.plain = plain or not sys.stderr.isatty()
+        self._running: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def part(self, title: str) -> Iterator[None]:
         """Show `title` with elapsed seconds while the body runs, then whether it ended well."""
         start, done = time.monotonic(), threading.Event()
-        ticker = threading.Thread(target=self._tick, args=(title, start, done), daemon=True)
+        with self._lock:
+            self._running[title] = start
+        ticker = threading.Thread(target=self._tick, args=(title, done), daemon=True)
         ticker.start()
         mark = "failed"
         try:
@@ -30,17 +34,27 @@ class Progress:
         finally:
             done.set()
             ticker.join()
+            with self._lock:
+                del self._running[title]
             self._write(f"{mark:>6}  {title}  {time.monotonic() - start:.1f} s", last=True)
 
     def note(self, sentence: str) -> None:
         """Print a sentence of its own."""
         self._write(f"        {sentence}", last=True)
 
-    def _tick(self, title: str, start: float, done: threading.Event) -> None:
+    def _tick(self, title: str, done: threading.Event) -> None:
         if not self.plain:
-            self._write(f"   ...  {title}")
+            self._write(self._parts())
         while not done.wait(_HEARTBEAT_PLAIN if self.plain else _HEARTBEAT_TERMINAL):
-            self._write(f"   ...  {title}  {time.monotonic() - start:.0f} s", last=self.plain)
+            if next(iter(self._running), title) == title:  # one line for all, written by the oldest part
+                self._write(self._parts(), last=self.plain)
+
+    def _parts(self) -> str:
+        """Return all parts that run side by side as one line."""
+        with self._lock:
+            running = list(self._running.items())
+        now = time.monotonic()
+        return "   ...  " + "  |  ".join(f"{title}  {now - start:.0f} s" for title, start in running)
 
     def _write(self, text: str, last: bool = False) -> None:
         start = "" if self.plain else "\r\x1b[2K"
