@@ -31,7 +31,7 @@ HOST = "ctr.example.com"
 VIEWS = ("user-activity", "item-popularity")
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES = _ROOT / "manifests" / "examples"
-_RATE = 200.0
+_RATE = 300.0
 _ROLLOUT_SECONDS = 600
 _VIEW_SECONDS = 300
 _FRESH = timedelta(days=1)

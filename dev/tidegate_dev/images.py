@@ -1,11 +1,13 @@
 """Building what has changed and bringing it to the cluster."""
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from tidegate_dev import bases, binaries, content
+from tidegate_dev.binaries import Programs
 from tidegate_dev.image import Build, Image
 from tidegate_dev.progress import Progress
 
@@ -35,8 +37,13 @@ def ensure(images: Iterable[Image], builder: Builder, progress: Progress) -> Map
     """Build and deliver what is missing; return name -> name with the tag by content."""
     present = builder.present()
     references: dict[str, str] = {}
-    for image in images:
-        references[image.name] = _ensure(image, references, builder, present, progress)
+    wanted = sorted(images, key=lambda image: image.programs is not None)  # stable: stand-ins stay behind their models
+    needed = {i.programs for i in wanted if i.programs and _REGISTRY + i.reference(bases_key()) not in present}
+    with _compiling(needed, progress) as programs:
+        for image in wanted:
+            if image.programs:
+                programs.result()
+            references[image.name] = _ensure(image, references, builder, present, progress)
     return references
 
 
@@ -56,8 +63,6 @@ def _ensure(
 
 
 def _make(image: Image, builder: Builder, progress: Progress) -> None:
-    if image.programs:
-        binaries.build(image.programs, progress)
     job = _job(image)
     builder.build(job, progress)
     builder.deliver(job.reference, progress)
@@ -68,22 +73,28 @@ def _job(image: Image) -> Build:
 
 
 def prepare(images: Iterable[Image], builder: Builder, progress: Progress) -> None:
-    """Where programs must be compiled first, do so and build the images without programs meanwhile.
+    """Where a cluster's programs must be compiled first, do so and build the images without programs meanwhile.
 
     Compiling keeps all cores busy, fetching packages for images keeps none: together they take hardly longer than the
     first alone. Needs no cluster.
     """
-    wanted = list(images)
-    needed = dict.fromkeys([binaries.KUBERNETES, *(image.programs for image in wanted if image.programs)])
-    missing = [programs for programs in needed if not binaries.stand(programs)]
-    if not missing:
+    needed = {binaries.KUBERNETES, binaries.NODE}
+    if all(map(binaries.stand, needed)):
         return
-    with ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(lambda: [binaries.build(programs, progress) for programs in missing])
-        for image in wanted:
+    with _compiling(needed, progress):
+        for image in images:
             if not image.programs and not image.same_as:
                 builder.build(_job(image), progress)
-        compiling.result()
+
+
+@contextmanager
+def _compiling(programs: Iterable[Programs], progress: Progress) -> Iterator[Future[list[Path]]]:
+    """Compile what is missing in the background; the end of the `with` waits for it."""
+    missing = [one for one in sorted(programs, key=lambda one: one.name) if not binaries.stand(one)]
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: [binaries.build(one, progress) for one in missing])
+        yield done
+        done.result()
 
 
 def bases_key() -> str:
