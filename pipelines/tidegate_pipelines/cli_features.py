@@ -1,4 +1,4 @@
-"""`tidegate features`: validate, join, materialize, get."""
+"""`tidegate features`: validate, join, materialize, get, replay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_pipelines.terminal import print_json, speaking
+from tidegate_pipelines.terminal import FAILED, print_json, speaking
 
 if TYPE_CHECKING:
     from tidegate_api.feature_view import FeatureView
@@ -156,3 +156,39 @@ def _show(rows: list[dict[str, Any]]) -> None:
         typer.echo(f"{head}  as of {row['asOf']}" if row["found"] else f"{head}  not stored: defaults")
         for name, value in row["features"].items():
             typer.echo(f"  {name:<28}{value}")
+
+
+@app.command("replay")
+def replay(
+    log: Annotated[str, typer.Option(help="Parquet that serving logged: a file, folder or glob.")],
+    views: Annotated[Path, typer.Option(help="Folder with FeatureView files, or one file.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")],
+    json_: Json = False,
+) -> None:
+    """Recompute offline what serving used, as known at the as-of time that came with each value.
+
+    Example: tidegate features replay --log feature-log/ --views views/ --out report
+
+    Exit codes: 0 every logged value is right, 1 one is not, 2 bad input.
+    """
+    from tidegate_components.features.replay import replay as run
+    from tidegate_components.features.replay_report import to_json, write_report
+    from tidegate_components.features.source import load_views
+
+    with speaking():
+        found = run(log, load_views(views))
+        write_report(found, out)
+    report = to_json(found)
+    print_json(report) if json_ else _show_replay(report)
+    if not report["consistent"]:
+        raise typer.Exit(FAILED)
+
+
+def _show_replay(report: dict[str, Any]) -> None:
+    for view in report["views"]:
+        age = view["staleness"]["p95"]
+        stale = "" if age is None else f", 95 % used within {age:,.1f} s"
+        typer.echo(f"{view['view']}: {view['rows']:,} rows, {view['unstored']:,} with nothing stored{stale}")
+        for feature in view["features"]:
+            counts = "  ".join(f"{name} {count:,}" for name, count in feature["outcomes"].items())
+            typer.echo(f"  {feature['feature']:<28}{counts}")

@@ -85,7 +85,7 @@ def _spark() -> Iterator[SparkSession]:
     builder = SparkSession.builder.appName("tidegate-events")
     session = builder.config(map=settings).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
-    if session.sparkContext.master.startswith("local"):  # on one machine 200 shuffle partitions are 200 tiny tasks
+    if str(session.sparkContext.master).startswith("local"):  # on one machine 200 shuffle partitions are 200 tiny tasks
         session.conf.set("spark.sql.shuffle.partitions", str(session.sparkContext.defaultParallelism))
     try:
         yield session

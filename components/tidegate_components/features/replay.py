@@ -1,0 +1,159 @@
+"""Replay: recompute offline what serving used, as known at the as-of time that came with each value.
+
+The log has a row per request and entity: `request_id`, `event_time` (when it was asked), the join keys, and for each
+view a column `VIEW__FEATURE` per feature and `VIEW__as_of`, the time that the stored value carried (null: nothing was
+stored and the defaults were used). What serving used and what the definition gives must be the same at that time; how
+old it was when it was used is another matter, and is reported as staleness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidegate_api.feature_view import Feature, FeatureView
+from tidegate_components.features.errors import BadFeaturesError
+from tidegate_components.features.join import column_name
+from tidegate_components.features.source import Connection, open_source, view_error
+from tidegate_components.features.sql import SQL_TYPES, as_of_query, micros, quoted
+from tidegate_components.storage import parquet_files, resolve
+
+__all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "replay"]
+
+OUTCOMES = ("equal", "different", "missing", "extra")
+"""missing: the definition gives a value and serving had none; extra: the other way round."""
+
+_EXAMPLES = 5
+_RELATIVE = 1e-9
+"""Sums of floating-point numbers depend on their order in the last bits."""
+
+
+@dataclass(frozen=True)
+class FeatureReplay:
+    """How one feature fared: logged values by outcome, and a few that were not equal."""
+
+    feature: str
+    outcomes: dict[str, int]
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def unequal(self) -> int:
+        """Values that serving should not have used."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome != "equal")
+
+
+@dataclass(frozen=True)
+class ViewReplay:
+    """One view: rows of the log, how many found nothing stored, age in seconds of what they used, and each feature."""
+
+    view: str
+    rows: int
+    unstored: int
+    staleness: dict[str, float | None]
+    features: list[FeatureReplay]
+
+
+def replay(log: str, views: Sequence[FeatureView], claims: dict[str, Path] | None = None) -> list[ViewReplay]:
+    """Replay every view that the log names; `log` is the address of Parquet (a file, folder or glob).
+
+    Raises BadFeaturesError where there is no log, where it names none of the views, or lacks a column of one it names,
+    and where a view does not fit its source.
+    """
+    import duckdb
+
+    files = [str(file) for file in parquet_files(resolve(log))]
+    if not files:
+        raise _bad(log, "files", "none", "Parquet, as serving logs it")
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        db.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")  # noqa: S608
+        columns = [row[0] for row in db.execute("DESCRIBE log").fetchall()]
+        named = [view for view in views if any(c.startswith(f"{view.metadata.name}__") for c in columns)]
+        if not named:
+            raise _bad(log, "columns", ", ".join(columns), f"VIEW__FEATURE of {', '.join(_names(views))}")
+        return [_replay_view(db, log, columns, view, claims) for view in named]
+
+
+def _names(views: Sequence[FeatureView]) -> list[str]:
+    return [view.metadata.name for view in views]
+
+
+def _replay_view(
+    db: Connection, log: str, columns: list[str], view: FeatureView, claims: dict[str, Path] | None
+) -> ViewReplay:
+    import duckdb
+
+    _check(log, columns, view)
+    open_source(db, view, claims)
+    try:
+        db.execute(f"CREATE OR REPLACE TEMP TABLE logged AS {_logged(view)}")
+        keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
+        db.execute(
+            "CREATE OR REPLACE TEMP TABLE entities AS "  # noqa: S608
+            f"SELECT tg_row, coalesce(tg_stored, tg_asked) AS tg_as_of, {keys} FROM logged"
+        )
+        db.execute(f"CREATE OR REPLACE TEMP TABLE offline AS {as_of_query(view, as_known=True)}")
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
+    rows, unstored, *ages = db.execute(_STALENESS).fetchall()[0]
+    features = [_replay_feature(db, view, i, feature) for i, feature in enumerate(view.spec.features)]
+    return ViewReplay(view.metadata.name, rows, unstored, dict(zip(("p50", "p95", "max"), ages, strict=True)), features)
+
+
+_STALENESS = """
+SELECT count(*), count(*) - count(tg_stored), quantile_cont(age, 0.5), quantile_cont(age, 0.95), max(age)
+FROM (SELECT tg_stored, (tg_asked - tg_stored) / 1e6 AS age FROM logged)
+"""
+
+
+def _check(log: str, columns: list[str], view: FeatureView) -> None:
+    name = view.metadata.name
+    wanted = ["request_id", "event_time", *(key.name for key in view.spec.entity.join_keys), f"{name}__as_of"]
+    for column in [*wanted, *(column_name(name, feature.name) for feature in view.spec.features)]:
+        if column not in columns:
+            raise _bad(log, "columns", ", ".join(columns), f"a column {column}, since it logs view {name}")
+
+
+def _logged(view: FeatureView) -> str:
+    name = view.metadata.name
+    values = [
+        f"CAST({quoted(column_name(name, f.name))} AS {SQL_TYPES[f.type]}) AS tg_{i}"
+        for i, f in enumerate(view.spec.features)
+    ]
+    keys = [f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in view.spec.entity.join_keys]
+    times = [f"{micros('event_time')} AS tg_asked", f"{micros(f'{name}__as_of')} AS tg_stored"]
+    return f"SELECT row_number() OVER () AS tg_row, request_id, {', '.join([*times, *keys, *values])} FROM log"  # noqa: S608
+
+
+def _replay_feature(db: Connection, view: FeatureView, index: int, feature: Feature) -> FeatureReplay:
+    judged = f"SELECT *, {_outcome(index, feature)} AS outcome FROM logged l JOIN offline o USING (tg_row)"  # noqa: S608
+    counts = dict(db.execute(f"SELECT outcome, count(*) FROM ({judged}) GROUP BY outcome").fetchall())  # noqa: S608
+    keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
+    found = db.execute(
+        f"SELECT outcome, request_id, [{keys}]::VARCHAR[], to_json(make_timestamp(tg_stored)), tg_{index}, "  # noqa: S608
+        f"{quoted(feature.name)} FROM ({judged}) WHERE outcome <> 'equal' ORDER BY tg_row LIMIT {_EXAMPLES}"
+    ).fetchall()
+    names = ("outcome", "request_id", "key", "as_of", "logged", "recomputed")
+    examples = [dict(zip(names, row, strict=True)) for row in found]
+    return FeatureReplay(feature.name, {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}, examples)
+
+
+def _outcome(index: int, feature: Feature) -> str:
+    """SQL. Where nothing was stored, serving used the default: anything else offline was missing online."""
+    logged, offline = f"l.tg_{index}", f"o.{quoted(feature.name)}"
+    same = f"{logged} IS NOT DISTINCT FROM {offline}"
+    if feature.type == "Float64":
+        same += f" OR abs({logged} - {offline}) <= {_RELATIVE} * greatest(1, abs({offline}))"
+    return f"""CASE WHEN {same} THEN 'equal'
+        WHEN l.tg_stored IS NULL OR {logged} IS NULL THEN 'missing'
+        WHEN {offline} IS NULL THEN 'extra' ELSE 'different' END"""
+
+
+def _bad(log: str, field: str, value: str, expected: str) -> BadFeaturesError:
+    return BadFeaturesError(
+        resource=f"feature log {log}", field=field, value=value, expected=expected,
+        remedy="check --log and --views; docs/feature-views.md says what a log looks like",
+    )  # fmt: skip
