@@ -12,6 +12,7 @@ from tidegate_api.resource import Value
 __all__ = [
     "DIGEST_PATTERN",
     "DIGEST_TAG",
+    "FEATURE_VIEWS_TAG",
     "PACKAGE_TAG",
     "InputTensor",
     "ModelManifest",
@@ -25,6 +26,9 @@ DIGEST_TAG = "tidegate.digest"
 """Tag of a registered version: its package's digest. The training side writes it, the serving side reads it."""
 PACKAGE_TAG = "tidegate.package_uri"
 """Tag of a registered version: its package's address."""
+
+FEATURE_VIEWS_TAG = "tidegate.feature_views"
+"""Tag of a registered version: JSON of {feature view: schemaHash} that the model reads."""
 
 
 class SignatureFeature(Value):
@@ -63,6 +67,12 @@ class ModelManifest(Value):
     data_digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
     code_version: str
     run: str
+
+    @property
+    def feature_views(self) -> dict[str, str]:
+        """The schemaHash of each feature view that the model reads, by the view's name."""
+        columns = [feature for tensor in self.inputs for feature in tensor.features]
+        return {c.view: c.schema_hash for c in columns if c.view is not None and c.schema_hash is not None}
 
 
 def package_digest(sha256sums: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`tidegate features`: validate, join, materialize, get, replay."""
+"""`tidegate features`: validate, join, materialize, get, replay; browsing is in cli_browse."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidegate_pipelines import cli_browse
 from tidegate_pipelines.terminal import FAILED, print_json, speaking
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(cli_browse.app)  # without a name: its commands become ours
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Online = Annotated[

@@ -5,6 +5,7 @@ Every call fails within seconds with a RegistryError where the tracking server d
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.errors import TidegateError
-from tidegate_api.model_package import DIGEST_TAG, PACKAGE_TAG
+from tidegate_api.model_package import DIGEST_TAG, FEATURE_VIEWS_TAG, PACKAGE_TAG
 
-__all__ = ["Champion", "Registered", "RegistryError", "champion", "register", "tracking_uri"]
+__all__ = ["Champion", "Reader", "Registered", "RegistryError", "champion", "readers", "register", "tracking_uri"]
 
 
 class RegistryError(TidegateError):
@@ -41,6 +42,16 @@ class Champion:
 
     version: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A registered version that reads a view, an alias that names it ("": none), and the schemaHash it knows."""
+
+    model: str
+    version: str
+    alias: str
+    schema_hash: str
 
 
 def tracking_uri(given: str = "") -> str:
@@ -90,7 +101,9 @@ def register(
             tags = {"tidegate.run": manifest.run, "tidegate.code_version": manifest.code_version}
             tags |= {"tidegate.data_digest": manifest.data_digest}
             run = _log_run(client, _experiment(client, uri, manifest.name), package, params, metrics, tags)
-            version = _new_version(client, manifest.name, run, digest)
+            version = _new_version(
+                client, manifest.name, run, {DIGEST_TAG: digest, **_views_tag(manifest.feature_views)}
+            )
         client.set_registered_model_alias(manifest.name, alias, version.version)
         package_uri = version.tags[PACKAGE_TAG]
         return Registered(manifest.name, str(version.version), digest, package_uri, version.run_id)
@@ -156,7 +169,26 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=beside))
 
 
-def _new_version(client: Any, name: str, run: Any, digest: str) -> Any:
+def _views_tag(views: dict[str, str]) -> dict[str, str]:
+    return {FEATURE_VIEWS_TAG: json.dumps(views, sort_keys=True)}
+
+
+def _new_version(client: Any, name: str, run: Any, tags: dict[str, str]) -> Any:
     package_uri = f"{run.info.artifact_uri}/package"
-    tags = {DIGEST_TAG: digest, PACKAGE_TAG: package_uri}
-    return client.create_model_version(name, package_uri, run.info.run_id, tags=tags)
+    return client.create_model_version(name, package_uri, run.info.run_id, tags=tags | {PACKAGE_TAG: package_uri})
+
+
+def readers(uri: str, view: str) -> list[Reader]:
+    """Every registered version that reads a feature view, newest first, model by model."""
+    with _client(uri) as client:
+        models = sorted(client.search_registered_models(), key=lambda model: str(model.name))
+        return [reader for model in models for reader in _readers_of(client, model, view)]
+
+
+def _readers_of(client: Any, model: Any, view: str) -> list[Reader]:
+    aliases = {str(version): alias for alias, version in model.aliases.items()}
+    versions = sorted(client.search_model_versions(f"name = '{model.name}'"), key=lambda v: -int(v.version))
+    read = [(str(v.version), json.loads(v.tags.get(FEATURE_VIEWS_TAG, "{}"))) for v in versions]
+    return [
+        Reader(model.name, version, aliases.get(version, ""), views[view]) for version, views in read if view in views
+    ]

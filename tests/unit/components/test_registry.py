@@ -9,7 +9,14 @@ import pytest
 
 from tidegate_components.packaging.fetch import fetch
 from tidegate_components.packaging.verify import verify
-from tidegate_components.registry.mlflow_registry import Champion, RegistryError, champion, register, tracking_uri
+from tidegate_components.registry.mlflow_registry import (
+    Champion,
+    RegistryError,
+    champion,
+    readers,
+    register,
+    tracking_uri,
+)
 from unit.components.trained import Trained
 
 
@@ -23,6 +30,13 @@ def test_a_package_is_registered_once_and_fetched_through_the_server(
     assert first == again
     assert first.package_uri.startswith("mlflow-artifacts:/")
     assert champion(mlflow_url, "ctr-ranker") == Champion(first.version, {"auc": 0.71})
+    views = verify(trained.package, trained.digest).feature_views
+    assert views
+    for view, schema_hash in views.items():
+        assert [(r.model, r.version, r.schema_hash) for r in readers(mlflow_url, view)] == [
+            ("ctr-ranker", first.version, schema_hash)
+        ]
+    assert readers(mlflow_url, "nope") == []
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     assert verify(fetch(first.package_uri, first.digest, tmp_path), trained.digest).name == "ctr-ranker"
