@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
@@ -36,6 +37,24 @@ type adapter struct {
 	basecmd.AdapterBase
 	prometheusURL, configFile    string
 	relistInterval, metricMaxAge time.Duration
+}
+
+const queryTimeout = 30 * time.Second
+
+// withoutDeadline asks Prometheus without the caller's deadline, which upstream's client (0.12) sends as the parameter
+// timeout with the wrong sign; Prometheus refuses the whole query for it. The HTTP client has a timeout of its own.
+type withoutDeadline struct{ prom.Client }
+
+func (c withoutDeadline) Series(ctx context.Context, i model.Interval, s ...prom.Selector) ([]prom.Series, error) {
+	return c.Client.Series(context.WithoutCancel(ctx), i, s...)
+}
+
+func (c withoutDeadline) Query(ctx context.Context, at model.Time, s prom.Selector) (prom.QueryResult, error) {
+	return c.Client.Query(context.WithoutCancel(ctx), at, s)
+}
+
+func (c withoutDeadline) QueryRange(ctx context.Context, r prom.Range, s prom.Selector) (prom.QueryResult, error) {
+	return c.Client.QueryRange(context.WithoutCancel(ctx), r, s)
 }
 
 func main() {
@@ -69,7 +88,7 @@ func (a *adapter) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	prometheus := prom.NewClient(http.DefaultClient, base, http.Header{}, http.MethodGet)
+	prometheus := withoutDeadline{prom.NewClient(&http.Client{Timeout: queryTimeout}, base, http.Header{}, http.MethodGet)}
 	a.describe()
 	if err := a.addCustomMetrics(ctx, prometheus, rules); err != nil {
 		return err
