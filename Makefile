@@ -19,7 +19,8 @@ setup: $(STAMP) ## Prepare .venv with every extra that this machine can have
 $(STAMP): pyproject.toml uv.lock
 	@test -x $(BIN)/python || { echo "Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	$(BIN)/uv sync --frozen --inexact $(EXTRAS)
+	@echo "Installing the locked packages into .venv (about a minute when nothing is cached)"
+	@$(BIN)/uv sync --quiet --frozen --inexact $(EXTRAS)
 	@touch $@
 
 demo: setup ## The main job, end to end, on a real cluster on this machine

@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-__all__ = ["code_version"]
+__all__ = ["code_version", "image"]
 
 
 @cache
@@ -24,3 +24,9 @@ def code_version() -> str:
         for path in sorted(root.rglob("*.py")):
             digest.update(f"{root.name}/{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def image(name: str) -> str:
+    """The image `tidegate/NAME` that holds this code, in the registry that `TIDEGATE_IMAGE_REGISTRY` names, if any."""
+    registry = os.environ.get("TIDEGATE_IMAGE_REGISTRY", "").rstrip("/")
+    return f"{registry}/tidegate/{name}:{code_version()}".lstrip("/")

@@ -16,13 +16,17 @@ from rich.table import Table
 
 from tidegate_demo.facts import facts
 from tidegate_demo.install import everything
-from tidegate_demo.story import DEPLOYMENT, HOST, VIEWS, Story
+from tidegate_demo.story import DEPLOYMENT, HOST, VIEWS, Story, requests_file
 from tidegate_dev import paths
 from tidegate_dev.errors import DevError
 from tidegate_dev.progress import Progress
 
 _WITHOUT_WEB_FONTS = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 _OUT = Path(__file__).parents[2] / "demo.json"
+_NEXT = f"""Go on by hand:
+  export KUBECONFIG={paths.KUBECONFIG} PATH=$PWD/.venv/bin:$PATH
+  dev/cluster kubectl tidegate explain {DEPLOYMENT}
+  head -1 {{requests}} | curl -s -H 'Host: {HOST}' -d @- {{gateway}}/v2/models/{DEPLOYMENT}/infer"""
 
 
 def main() -> int:
@@ -58,8 +62,9 @@ def _show(console: Console, found: dict[str, Any], seconds: float) -> None:
     where = found["addresses"]
     console.print(f"champion: version {found['champion']}   challenger: version {found['challenger']}")
     console.print(f"MLflow {where['mlflow']}   Prometheus {where['prometheus']}")
-    console.print(f"Model  {where['gateway']}/v2/models/{DEPLOYMENT}/infer with header Host: {HOST}")
-    console.print(f"Facts  {_OUT.name}    Cluster  dev/cluster kubectl get md,fv,hpa    Clean up  make demo-down")
+    console.print(f"Facts  {_OUT.name}   Cluster  dev/cluster kubectl get md,fv,hpa   Clean up  make demo-down\n")
+    for line in _NEXT.format(requests=requests_file(paths.state() / "demo"), gateway=where["gateway"]).splitlines():
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -67,7 +72,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _timeline(found: dict[str, Any]) -> Table:
-    table = _table("timeline", "time", "what", "said")
+    table = _table("timeline", "UTC", "what", "said")
     for row in found["timeline"]:
         table.add_row(row["at"][11:19], row["reason"], row["message"])
     return table

@@ -13,7 +13,7 @@ from tidegate_api.model_deployment import HistoryEntry, ModelDeployment
 from tidegate_components.features.online import open_store
 from tidegate_demo.cluster import Cluster
 
-__all__ = ["Addresses", "facts", "requests_of", "timeline"]
+__all__ = ["Addresses", "counted_until", "facts", "requests_of", "timeline"]
 
 _WINDOW = "6h"
 
@@ -72,6 +72,14 @@ def requests_of(addresses: Addresses, name: str, revision: str) -> tuple[int, in
     return sent, failed
 
 
+def counted_until(addresses: Addresses, name: str) -> float:
+    """Unix time of the newest counters that Prometheus has read from the gateway; 0 where there are none."""
+    query = f'max(timestamp(envoy_cluster_upstream_rq_xx{{tidegate_deployment="{name}"}}))'
+    answer = httpx.get(f"{addresses.prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
+    result = answer["data"]["result"]
+    return float(result[0]["value"][1]) if result else 0.0
+
+
 def _number(addresses: Addresses, query: str) -> int:
     answer = httpx.get(f"{addresses.prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
     result = answer["data"]["result"]
@@ -95,7 +103,16 @@ def _tags(addresses: Addresses, name: str, version: int) -> Mapping[str, str]:
 
 def _autoscalers(cluster: Cluster, name: str) -> list[dict[str, Any]]:
     items = cluster.get("hpa", "-l", f"tidegate.dev/deployment={name}")["items"]
-    return [{"name": i["metadata"]["name"], "replicas": i["status"].get("currentReplicas", 0)} for i in items]
+    return [
+        {
+            "name": i["metadata"]["name"],
+            "replicas": i["status"].get("currentReplicas", 0),
+            "readsItsMetrics": any(
+                c["type"] == "ScalingActive" and c["status"] == "True" for c in i["status"].get("conditions", [])
+            ),
+        }
+        for i in items
+    ]
 
 
 def _view(view: FeatureView, addresses: Addresses) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment
 from tidegate_api.model_package import ModelManifest
 from tidegate_demo.cluster import Cluster
-from tidegate_demo.facts import Addresses
+from tidegate_demo.facts import Addresses, counted_until
 from tidegate_demo.requests import Slates, write_bodies
 from tidegate_demo.traffic import Target, traffic
 from tidegate_dev import paths
 from tidegate_dev.progress import Progress
 
-__all__ = ["CHAPTERS", "DEPLOYMENT", "HOST", "VIEWS", "Chapter", "Story"]
+__all__ = ["CHAPTERS", "DEPLOYMENT", "HOST", "VIEWS", "Chapter", "Story", "requests_file"]
 
 DEPLOYMENT = "ctr-ranker"
 HOST = "ctr.example.com"
@@ -35,6 +36,11 @@ _RATE = 300.0
 _ROLLOUT_SECONDS = 600
 _VIEW_SECONDS = 300
 _FRESH = timedelta(days=1)
+
+
+def requests_file(work: Path) -> Path:
+    """Where the demo keeps the requests that it sends: one body a line."""
+    return work / "requests.jsonl"
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,12 @@ class Story:
         out = self.work / f"traffic-{chapter.number}.json"
         with traffic(target, self._write_bodies(), _RATE, _ROLLOUT_SECONDS, out):
             self._wait_for(chapter)
+        ended = time.time()
+        self.cluster.wait(lambda: self._is_counted(ended), _VIEW_SECONDS, "Prometheus read the last counters")
+
+    def _is_counted(self, ended: float) -> tuple[bool, str]:
+        until = counted_until(self.addresses, DEPLOYMENT)
+        return until > ended, f"read until {until:.0f}, traffic ended {ended:.0f}"
 
     def _train(self, chapter: Chapter) -> None:
         """The compiled DAG by kfp.local, into the registry; `register` moves the alias challenger."""
@@ -150,7 +162,7 @@ class Story:
         from tidegate_components.events.movielens import fetch_movielens, movielens_tables
         from tidegate_components.features.online import open_store
 
-        into = self.work / "requests.jsonl"
+        into = requests_file(self.work)
         views = [FeatureView.load(_EXAMPLES / f"{name}.yaml") for name in VIEWS]
         newest = datetime.fromisoformat(self._newest_event())
         impressions = movielens_tables(fetch_movielens(), newest)["impressions"].slice(0, 20_000).to_pylist()

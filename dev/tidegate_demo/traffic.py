@@ -182,8 +182,7 @@ def main() -> None:
     options = parser.parse_args()
     bodies = [line.encode() for line in options.bodies.read_text().splitlines()]
     target = Target(options.address, options.host, options.model)
-    counts = asyncio.run(drive(target, bodies, options.rate, options.seconds, options.out))
-    sys.stdout.write(counts.to_json() + "\n")
+    asyncio.run(drive(target, bodies, options.rate, options.seconds, options.out))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from tidegate_dev import catalogue, choice, images, lock
+from tidegate_dev import catalogue, choice, images, lock, paths
 from tidegate_dev.choice import Cluster
 from tidegate_dev.errors import DevError
 from tidegate_dev.progress import Progress
@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DevError as error:
         print(f"dev/cluster: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `dev/cluster status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("dev/cluster: interrupted; run it again to go on, or dev/cluster down", file=sys.stderr)
         return 130
@@ -112,9 +115,11 @@ def _load(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _kubectl(words: list[str]) -> NoReturn:
-    """Become kubectl, which reads all words after the verb itself."""
+    """Become kubectl, which reads all words after the verb itself; it finds `kubectl tidegate` in our .venv."""
     kubectl = choice.choose().kubectl()
-    os.execve(kubectl.program, ["kubectl", *words], {**os.environ, "KUBECONFIG": kubectl.kubeconfig})  # noqa: S606
+    plugins = f"{paths.REPOSITORY / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "KUBECONFIG": kubectl.kubeconfig, "PATH": plugins}
+    os.execve(kubectl.program, ["kubectl", *words], environment)  # noqa: S606
 
 
 def _kubectl_help(options: argparse.Namespace, progress: Progress) -> None:

@@ -22,11 +22,12 @@ class PipelineError(TidegateError):
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled pipeline: its file, parameters as name -> (KFP type, default), and step names as name -> title."""
+    """A compiled pipeline: its file, parameters as name -> (KFP type, default), steps as name -> title, and images."""
 
     file: Path
     params: dict[str, tuple[str, Any]]
     titles: dict[str, str]
+    images: list[str]
 
 
 def compile_pipeline(name: str, file: Path) -> Compiled:
@@ -46,7 +47,7 @@ def compile_pipeline(name: str, file: Path) -> Compiled:
         compiler.Compiler().compile(function, str(plain))
         plain.replace(beside)
     spec = next(yaml.safe_load_all(file.read_text()))
-    return Compiled(file, _params(spec), _titles(spec))
+    return Compiled(file, _params(spec), _titles(spec), _images(spec))
 
 
 def _params(spec: dict[str, Any]) -> dict[str, tuple[str, Any]]:
@@ -56,6 +57,11 @@ def _params(spec: dict[str, Any]) -> dict[str, tuple[str, Any]]:
 
 def _titles(spec: dict[str, Any]) -> dict[str, str]:
     return {name: task["taskInfo"]["name"] for name, task in spec["root"]["dag"]["tasks"].items()}
+
+
+def _images(spec: dict[str, Any]) -> list[str]:
+    executors = spec["deploymentSpec"]["executors"].values()
+    return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
 
 
 def parse_params(given: list[str], compiled: Compiled) -> dict[str, Any]:

@@ -21,6 +21,10 @@ app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Pipeline, e.g. ctr_training.")]
 Params = Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE, as often as needed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Registry = Annotated[
+    str, typer.Option(envvar="TIDEGATE_IMAGE_REGISTRY", help="Registry that the steps' images are pulled from.")
+]
+Tag = Annotated[str, typer.Option(envvar="TIDEGATE_IMAGE_TAG", help="Their tag; default: a hash of the code.")]
 
 
 @app.command("list")
@@ -34,14 +38,26 @@ def list_pipelines(json_: Json = False) -> None:
 
 
 @app.command("compile")
-def compile_(name: Name, output: Annotated[Path, typer.Option("--output", "-o", help="YAML file to write.")]) -> None:
-    """Compile a pipeline to the YAML that a KFP server takes.
+def compile_(
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", help="YAML file to write.")],
+    image_registry: Registry = "",
+    image_tag: Tag = "",
+) -> None:
+    """Compile a pipeline to the YAML that a KFP server takes; says which images must be there.
 
-    Example: tidegate pipeline compile ctr_training -o ctr.yaml
+    Example: tidegate pipeline compile ctr_training -o ctr.yaml --image-registry registry.example.com/ml --image-tag 1.2
     """
     with speaking():
+        _choose_images(image_registry, image_tag)
         compiled = compile_pipeline(name, output)
         typer.echo(f"wrote {compiled.file}: {len(compiled.titles)} steps, parameters {', '.join(compiled.params)}")
+        typer.echo(f"images {', '.join(compiled.images)}")
+
+
+def _choose_images(registry: str, tag: str) -> None:
+    """The steps read these when they are imported."""
+    os.environ.update({"TIDEGATE_IMAGE_REGISTRY": registry, **({"TIDEGATE_IMAGE_TAG": tag} if tag else {})})
 
 
 @app.command("run")
@@ -100,6 +116,8 @@ def submit(
     host: Annotated[str, typer.Option(help="Address of the KFP API, e.g. http://localhost:8080/pipeline.")],
     param: Params = None,
     experiment: Annotated[str, typer.Option(help="KFP experiment.")] = "tidegate",
+    image_registry: Registry = "",
+    image_tag: Tag = "",
     json_: Json = False,
 ) -> None:
     """Submit a pipeline to a KFP server.
@@ -109,6 +127,7 @@ def submit(
     import tempfile
 
     with speaking(), tempfile.TemporaryDirectory() as folder:
+        _choose_images(image_registry, image_tag)
         compiled = compile_pipeline(name, Path(folder) / f"{name}.yaml")
         run_id = _submit(compiled.file, host, parse_params(param or [], compiled), experiment)
         print_json({"run": run_id, "host": host}) if json_ else typer.echo(f"submitted run {run_id} to {host}")

@@ -57,12 +57,21 @@ def _register(db: Any, entities: pa.Table, timestamp: str, view: FeatureView) ->
             raise _bad_entities(column, f"a column {column} for view {view.metadata.name}", entities.column_names)
     if entities[timestamp].null_count:
         raise _bad_entities(timestamp, "a time in every row", f"{entities[timestamp].null_count} empty times")
-    db.register("given", entities.select(sorted({timestamp, *(key.name for key in keys)})))
+    db.register("given", _in_micros(entities.select(sorted({timestamp, *(key.name for key in keys)}))))
     cast = ", ".join(f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in keys)
     db.execute(
         f"CREATE TEMP TABLE entities AS SELECT row_number() OVER () AS tg_row,"  # noqa: S608
         f" {micros(timestamp)} AS tg_as_of, {cast} FROM given"
     )
+
+
+def _in_micros(table: pa.Table) -> pa.Table:
+    """Times in nanoseconds, as pandas writes them, cut to microseconds."""
+    import pyarrow as pa
+
+    kinds = [pa.timestamp("us", f.type.tz) if pa.types.is_timestamp(f.type) else f.type for f in table.schema]
+    names = table.schema.names
+    return table.cast(pa.schema(list(zip(names, kinds, strict=True)), table.schema.metadata), safe=False)
 
 
 def _compute(db: Any, view: FeatureView, as_known: bool) -> pa.Table:

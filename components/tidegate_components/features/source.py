@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.sql import events_query
+from tidegate_components.features.sql import events_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
 __all__ = ["load_views", "open_source", "view_error"]
@@ -58,7 +58,7 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     reader = f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
     try:
-        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {reader}")
+        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {_in_micros(db, reader)}")
         _check_columns(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
@@ -66,6 +66,14 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source") from error
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
+
+
+def _in_micros(db: Connection, reader: str) -> str:
+    """The reader with times in nanoseconds, as pandas writes them, cut to microseconds."""
+    kinds = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMPTZ"}
+    found = [(row[0], row[1]) for row in db.execute(f"DESCRIBE {reader}").fetchall()]
+    casts = [f"CAST({quoted(name)} AS {kinds[kind]}) AS {quoted(name)}" for name, kind in found if kind in kinds]
+    return reader.replace("SELECT *", f"SELECT * REPLACE ({', '.join(casts)})", 1) if casts else reader
 
 
 def _check_columns(db: Connection, view: FeatureView) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 
-from tidegate_components.code_version import code_version
+from tidegate_components.code_version import image
 
 __all__ = [
     "clean",
@@ -30,8 +30,8 @@ __all__ = [
     "train",
 ]
 
-_light = functools.partial(dsl.component, base_image=f"tidegate/components:{code_version()}", install_kfp_package=False)
-_heavy = functools.partial(dsl.component, base_image=f"tidegate/training:{code_version()}", install_kfp_package=False)
+_light = functools.partial(dsl.component, base_image=image("components"), install_kfp_package=False)
+_heavy = functools.partial(dsl.component, base_image=image("training"), install_kfp_package=False)
 
 
 @_light

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tidegate_components.features.errors import BadFeaturesError
@@ -138,3 +139,15 @@ def test_entities_without_a_join_key_or_time_are_refused(tmp_path: Path) -> None
         join_views(pa.table({"t": [at(1)]}), "t", [view])
     with pytest.raises(BadFeaturesError, match="1 empty times"):
         join_views(pa.table({"user_id": [1], "t": pa.array([None], EVENTS.field("event_time").type)}), "t", [view])
+
+
+def test_times_in_nanoseconds_as_pandas_writes_them_are_read_as_microseconds(tmp_path: Path) -> None:
+    source = write_events(tmp_path, [event(1, 0, 1), event(1, 10, 2)])
+    usual = aggregate_view(source)
+    entities = pa.table({"user_id": [1, 1], "t": pa.array([at(10), at(11)], pa.timestamp("us"))})
+    wanted = join_views(entities, "t", [usual])["v__sum"]
+    for zone in (None, "UTC"):
+        nanos = pa.timestamp("ns", zone)
+        table = pq.read_table(source / "events.parquet")
+        pq.write_table(table.set_column(1, "event_time", table["event_time"].cast(nanos)), source / "events.parquet")
+        assert join_views(entities.set_column(1, "t", entities["t"].cast(nanos)), "t", [usual])["v__sum"] == wanted
