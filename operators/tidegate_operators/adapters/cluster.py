@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from tidegate_operators.rollout.observed import Announcement
 __all__ = ["KINDS", "Cluster", "NamespaceGoneError"]
 
 FIELD_MANAGER = "tidegate"
+_log = logging.getLogger("tidegate")
 _FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 _ROOTS = {"v1": "/api/v1"}
 KINDS = {
@@ -101,13 +103,14 @@ class Cluster:
         self.apply(body, subresource="/status")
 
     def announce(self, resource: Resource, announcement: Announcement, now: datetime) -> None:
-        """Create an Event; its name is made of what it says, so that saying it twice makes one."""
+        """Create an Event and log it; its name is made of what it says, so that saying it twice makes one."""
         body = _event(resource, announcement, now)
         try:
             self._call("POST", _path("Event", resource.metadata.namespace), body=body)
         except ApiException as error:
             if error.status != _CONFLICT:
                 raise
+        _log.info(announcement.message, extra={"fields": _fields(resource, announcement)})
 
     def _call(
         self, method: str, path: str, *, query: Any = None, body: Any = None, content_type: str = "application/json"
@@ -119,6 +122,20 @@ class Cluster:
         )[0]  # fmt: skip
         found: dict[str, Any] = json.loads(answer.data)
         return found
+
+
+def _fields(resource: Resource, announcement: Announcement) -> dict[str, Any]:
+    """What a line of the log can be searched by."""
+    found = {
+        "kind": resource.kind,
+        "namespace": resource.metadata.namespace,
+        "name": resource.metadata.name,
+        "type": announcement.type,
+        "reason": announcement.reason,
+        "revision": announcement.revision,
+        "weight": announcement.weight,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _path(kind: str, namespace: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
 from tidegate_operators.resources.server import server_objects
 from tidegate_operators.rollout.decide import decide
-from tidegate_operators.rollout.observed import Decision
+from tidegate_operators.rollout.observed import Announcement, Decision
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["reconcile"]
@@ -33,11 +34,17 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     _apply(deployment, decision, neighbours)
     status = summarize(deployment, observed, decision.status, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
-    for announcement in (*decision.announcements, *changes):
+    for announcement in (*decision.announcements, *(_about(status, said) for said in changes)):
         neighbours.cluster.announce(deployment, announcement, now)
     _write(deployment, _record(deployment, status, neighbours), neighbours)
     show_rollout(deployment, status)
     return decision.requeue
+
+
+def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
+    """What a condition says is of the canary; without one, of stable."""
+    revision = status.canary.revision if status.canary else status.stable
+    return replace(said, revision=revision.hash if revision else None, weight=status.weight)
 
 
 def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> None:

@@ -59,9 +59,9 @@ class Course:
         """The same course with another sentence."""
         return replace(self, sentence=sentence)
 
-    def announcing(self, kind: str, reason: str, message: str) -> Course:
+    def announcing(self, said: Announcement) -> Course:
         """The same course with one more Event, which is the sentence too."""
-        return replace(self, announcements=(*self.announcements, Announcement(kind, reason, message)), sentence=message)
+        return replace(self, announcements=(*self.announcements, said), sentence=said.message)
 
 
 def revision_of(
@@ -129,8 +129,8 @@ def _start(course: Course, target: RevisionStatus, now: datetime) -> Course:
         stable = target.model_copy(update={"images": status.stable.images or target.images})
         return course.with_status(stable=stable).saying(f"{_capital(target.title)} serves all traffic.")
     canary = CanaryStatus(revision=target, started_at=now, step_started_at=now)
-    message = f"Rollout of {target.title} started."
-    return course.with_status(canary=canary, weight=0).announcing("Normal", "RolloutStarted", message)
+    said = Announcement("Normal", "RolloutStarted", f"Rollout of {target.title} started.", target.hash, 0)
+    return course.with_status(canary=canary, weight=0).announcing(said)
 
 
 def _rejected_sentence(status: ModelDeploymentStatus, target: RevisionStatus) -> str:
@@ -208,7 +208,11 @@ def _grant(observed: Observed, course: Course, canary: CanaryStatus, stage: Stag
     if server.ready == 0:
         return course.with_status(weight=0)
     enough = server.ready >= _needed(observed, course.status, stage)
-    return course.with_status(weight=stage.weight) if enough and canary.paused_at is None else course
+    if not enough or canary.paused_at is not None or course.status.weight == stage.weight:
+        return course
+    granted = course.with_status(weight=stage.weight)
+    begins = canary.step == 0 and course.status.stable is not None
+    return granted.announcing(_step_started(canary.revision, "starts with", stage.weight)) if begins else granted
 
 
 def _needed(observed: Observed, status: ModelDeploymentStatus, stage: Stage) -> int:
@@ -309,8 +313,13 @@ def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, 
         "weight_since": None,
         "evidence": start_step(canary.evidence),
     }
-    message = f"{_capital(canary.revision.title)} moves on to {plan[following].weight} % of the traffic."
-    return course.with_status(canary=canary.model_copy(update=update)).announcing("Normal", "StepStarted", message)
+    said = _step_started(canary.revision, "moves on to", plan[following].weight)
+    return course.with_status(canary=canary.model_copy(update=update)).announcing(said)
+
+
+def _step_started(revision: RevisionStatus, verb: str, weight: int) -> Announcement:
+    message = f"{_capital(revision.title)} {verb} {weight} % of the traffic."
+    return Announcement("Normal", "StepStarted", message, revision.hash, weight)
 
 
 def _promote(deployment: ModelDeployment, course: Course, canary: CanaryStatus, first: bool, now: datetime) -> Course:
@@ -356,7 +365,8 @@ def _end(
         canary=None, weight=0, verdict=verdict, history=kept, rejected=rejected, retiring=retiring
     )
     kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
-    return changed.announcing(kind, reason, message)
+    weight = FULL if outcome == "promoted" else 0
+    return changed.announcing(Announcement(kind, reason, message, canary.revision.hash, weight))
 
 
 def _trim(history: list[HistoryEntry], limit: int) -> list[HistoryEntry]:

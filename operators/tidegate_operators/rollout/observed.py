@@ -70,11 +70,16 @@ class Observed:
 
 @dataclass(frozen=True)
 class Announcement:
-    """An Event to be: Normal or Warning, a reason and the sentence that the status shows too."""
+    """An Event and a line of the log to be: Normal or Warning, a reason and the sentence that the status shows too.
+
+    revision, weight: whom it is about, by hash, and the percent of the traffic that it gets; none where not known.
+    """
 
     type: str
     reason: str
     message: str
+    revision: str | None = None
+    weight: int | None = None
 
 
 @dataclass(frozen=True)

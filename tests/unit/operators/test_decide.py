@@ -283,3 +283,10 @@ def test_stable_keeps_the_images_it_was_started_with() -> None:
     story.look(images=new)
     assert story.status.canary is not None
     assert story.status.canary.revision.images == new
+
+
+def test_the_first_weight_is_announced_like_every_other() -> None:
+    story = serving()
+    story.model = NEXT
+    said = [(item.reason, item.weight) for _ in range(4) for item in story.look().announcements]
+    assert said == [("RolloutStarted", 0), ("StepStarted", 5)]
