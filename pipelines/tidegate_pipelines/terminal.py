@@ -28,6 +28,8 @@ def speaking(code: int = BAD_INPUT, report: Path | None = None) -> Iterator[None
     """
     try:
         yield
+    except typer.Exit:
+        raise
     except TidegateError as error:
         _end(str(error), FAILED if getattr(error, "transient", False) else code, report)
     except Exception as error:

@@ -34,6 +34,8 @@ def clean(
     missing, or nothing of a table is left.
     """
     rules = rules or read_rules()
+    if not folder.is_dir():
+        raise _bad(folder, "folder", "not there", "a folder of event tables, or a landing")
     found = {name: source for name in rules.tables if (source := find_table(folder, name)) is not None}
     if not found:
         raise _bad(folder, "tables", "none with a rule", " or ".join(rules.tables))

@@ -59,7 +59,10 @@ def join_events(
     """
     for name in ("impressions", "clicks"):
         if name not in addresses:
-            raise _bad(into, "tables", ", ".join(addresses) or "none", name)
+            raise BadEventsError(
+                resource="sample join", field="tables", value=", ".join(addresses) or "none", expected=name,
+                remedy=f"pass --{name}, or --in with a folder that has it",
+            )  # fmt: skip
     sources = {name: find_source(name, address) for name, address in addresses.items()}
     with replacing(into) as beside, connect() as db:
         _set_up(db, beside)

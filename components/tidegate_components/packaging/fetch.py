@@ -63,7 +63,10 @@ def _artifact_url(uri: str) -> str:
     """mlflow-artifacts:/PATH at the tracking server's artifact proxy."""
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server.startswith(("http://", "https://")):
-        raise package_error(uri, "MLFLOW_TRACKING_URI", server, "http(s)://HOST:PORT of the tracking server")
+        expected = "http(s)://HOST:PORT of the tracking server"
+        raise package_error(
+            uri, "MLFLOW_TRACKING_URI", server, expected, "set it: mlflow-artifacts:/ is read through it"
+        )
     parts = urllib.parse.urlsplit(uri)
     return f"{server.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{urllib.parse.quote(parts.path.strip('/'))}"
 

@@ -35,7 +35,7 @@ def check_digest(package: str, sums: bytes, digest: str | None) -> None:
     """Raise PackageError where the digest of SHA256SUMS is not the one asked for."""
     found = package_digest(sums)
     if digest is not None and found != digest:
-        raise package_error(package, "digest", found, digest)
+        raise package_error(package, "digest", found, digest, _WRONG_DIGEST)
 
 
 def _check_entry(package: Path, path: Path, sums: dict[str, str]) -> None:
@@ -64,9 +64,12 @@ def _manifest(package: Path) -> ModelManifest:
         raise package_error(package, MANIFEST, str(error).splitlines()[0], "a manifest as docs describe it") from error
 
 
-def package_error(package: object, field: str, value: str, expected: str) -> PackageError:
+_FAULTY = "fetch it again from where it was made, or package the model again"
+_WRONG_DIGEST = "correct the digest (--digest, spec.model.package.digest), or give the address of the package it names"
+
+
+def package_error(package: object, field: str, value: str, expected: str, remedy: str = _FAULTY) -> PackageError:
     """A fault of one file of a package."""
     return PackageError(
-        resource=f"package {package}", field=field, value=value, expected=expected,
-        remedy="fetch it again from where it was made, or package the model again",
+        resource=f"package {package}", field=field, value=value, expected=expected, remedy=remedy,
     )  # fmt: skip

@@ -39,7 +39,11 @@ def test_light_commands_import_nothing_heavy() -> None:
         (["features", "validate", "/nowhere.yaml"], "file is '/nowhere.yaml', expected a readable YAML file"),
         (["pipeline", "compile", "nope", "-o", "x.yaml"], "expected one of ctr_training"),
         (["pipeline", "run", "ctr_training", "--param", "epochs=x"], "expected a value of type NUMBER_INTEGER"),
-        (["events", "clean", "--in", "/nowhere", "--out", "x"], "tables is 'none with a rule', expected impressions"),
+        (
+            ["events", "clean", "--in", "/nowhere", "--out", "x"],
+            "folder is 'not there', expected a folder of event tables",
+        ),
+        (["events", "join", "--out", "x"], "pass --impressions, or --in with a folder that has it"),
     ],
 )
 def test_bad_input_exits_with_two_and_a_sentence(
