@@ -10,15 +10,23 @@ from typing import Any
 
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from tidegate_api.resource import Resource
+from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.rollout.observed import Announcement
 
 __all__ = ["KINDS", "Cluster", "NamespaceGoneError"]
 
 FIELD_MANAGER = "tidegate"
 _log = logging.getLogger("tidegate")
-_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
+_FORBIDDEN, _NOT_FOUND, _CONFLICT, _BUSY, _BROKEN = 403, 404, 409, 429, 500
+# What the API server says of a body that it will not have, whoever asks and however often.
+_REFUSALS = (400, _FORBIDDEN, _NOT_FOUND, 405, 413, 415, 422)
+_REMEDIES = {
+    _FORBIDDEN: ("Forbidden", "allow it in this namespace, or correct the spec of"),
+    _NOT_FOUND: ("KindNotFound", "install this kind in the cluster, or correct the spec of"),
+}
 _ROOTS = {"v1": "/api/v1"}
 KINDS = {
     "Service": ("v1", "services"),
@@ -72,7 +80,8 @@ class Cluster:
     def apply(self, body: dict[str, Any], subresource: str = "") -> dict[str, Any]:
         """Server-side apply: what the body states is so afterwards, what it does not state is left to others.
 
-        Raises NamespaceGoneError where the namespace is being deleted.
+        Raises NamespaceGoneError where the namespace is being deleted, and RefusedError where the API server will not
+        have the body.
         """
         metadata = body["metadata"]
         path = f"{_path(body['kind'], metadata.get('namespace', ''))}/{metadata['name']}{subresource}"
@@ -82,6 +91,8 @@ class Cluster:
         except ApiException as error:
             if error.status == _FORBIDDEN and "NamespaceTerminating" in str(error.body):
                 raise NamespaceGoneError(metadata.get("namespace", "")) from error
+            if error.status in _REFUSALS:
+                raise _refusal(body, error) from error
             raise
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
@@ -116,12 +127,40 @@ class Cluster:
         self, method: str, path: str, *, query: Any = None, body: Any = None, content_type: str = "application/json"
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        answer = self._client.call_api(
-            path, method, query_params=query or [], header_params=headers, body=body,
-            auth_settings=["BearerToken"], _preload_content=False, _request_timeout=(3, 15),
-        )[0]  # fmt: skip
+        try:
+            answer = self._client.call_api(
+                path, method, query_params=query or [], header_params=headers, body=body,
+                auth_settings=["BearerToken"], _preload_content=False, _request_timeout=(3, 15),
+            )[0]  # fmt: skip
+        except HTTPError as error:
+            raise _unreachable(f"does not answer ({type(error).__name__})") from error
+        except ApiException as error:
+            if error.status == _BUSY or (error.status or 0) >= _BROKEN:
+                raise _unreachable(f"answers with {error.status}") from error
+            raise
         found: dict[str, Any] = json.loads(answer.data)
         return found
+
+
+def _refusal(body: dict[str, Any], error: ApiException) -> RefusedError:
+    owner = next(iter(body["metadata"].get("ownerReferences", [])), body)
+    whose = f"{owner['kind']} {owner.get('name', body['metadata']['name'])}"
+    reason, remedy = _REMEDIES.get(error.status, ("InvalidSpec", "correct the spec of"))
+    said = _message(error).rstrip(".")
+    message = f"The API server refused {body['kind']} {body['metadata']['name']}: {said}; {remedy} {whose}."
+    return RefusedError(reason, message)
+
+
+def _message(error: ApiException) -> str:
+    """The API server's own sentence."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"
+
+
+def _unreachable(how: str) -> NeighbourError:
+    return NeighbourError("ApiServerUnreachable", f"The API server {how}: nothing changes until it does.")
 
 
 def _fields(resource: Resource, announcement: Announcement) -> dict[str, Any]:

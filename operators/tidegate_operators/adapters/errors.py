@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidegate_operators.rollout.observed import Failure
 
-__all__ = ["NeighbourError"]
+__all__ = ["NeighbourError", "RefusedError"]
 
 
 class NeighbourError(Exception):
@@ -13,3 +13,7 @@ class NeighbourError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         self.failure = Failure(reason, message)
         super().__init__(message)
+
+
+class RefusedError(NeighbourError):
+    """The API server will not have an object that was made from a resource: no retry mends it, but a change may."""

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from tidegate_api.durations import format_duration
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus, Interval
 from tidegate_api.resource import Condition, Time, Value
-from tidegate_operators.rollout.observed import Announcement
+from tidegate_operators.rollout.observed import Announcement, Failure
 from tidegate_operators.rollout.summary import announce_changes, with_transition_times
 
 __all__ = ["Report", "Run", "summarize"]
 
+_FAILED = "MaterializationFailed"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -31,25 +32,31 @@ class Report(Value):
 
 @dataclass(frozen=True)
 class Run:
-    """One pod of a materialization Job: running while `finished_at` is none."""
+    """One pod of a materialization Job: running while `finished_at` is none. `reason` is that of a failure."""
 
     finished_at: datetime | None
     report: Report | None
     failure: str | None = None
+    reason: str = _FAILED
 
 
 def summarize(
-    view: FeatureView, runs: Iterable[Run], now: datetime
+    view: FeatureView, runs: Iterable[Run], now: datetime, refusal: Failure | None = None
 ) -> tuple[FeatureViewStatus, tuple[Announcement, ...]]:
-    """The status that follows from the runs seen, and what to announce. What an earlier run wrote stays known."""
+    """The status that follows from the runs seen, and what to announce. What an earlier run wrote stays known.
+
+    refusal: what the API server said where it would not have one of the view's objects.
+    """
     ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _NEVER)
     status = _with_report(view, view.status, ended)
     conditions = [*_conditions(view, status, ended, now)]
+    if refusal is not None:
+        conditions[0] = _condition("Ready", "False", refusal.reason, refusal.message, now)
     kept = with_transition_times(view.status.conditions, conditions, view.metadata.generation)
     found = {condition.type: condition for condition in kept}
     update = {
         "conditions": kept,
-        "phase": _phase(found, ended),
+        "phase": "Failed" if refusal else _phase(found, ended),
         "message": found["Ready"].message,
         "observed_generation": view.metadata.generation,
         "schema_hash": view.schema_hash,
@@ -86,9 +93,9 @@ def _conditions(
 
 
 def _materialized(status: FeatureViewStatus, ended: Sequence[Run], now: datetime) -> Condition:
-    failure = ended[-1].failure if ended else None
-    if failure:
-        return _condition("Materialized", "False", "MaterializationFailed", failure, now)
+    last = ended[-1] if ended else None
+    if last is not None and last.failure:
+        return _condition("Materialized", "False", last.reason, last.failure, now)
     if status.watermark is None:
         return _condition("Materialized", "False", "Waiting", "The first materialization has not ended yet.", now)
     message = f"{status.rows} entities were written; both stores hold everything up to {status.watermark.isoformat()}."
@@ -123,6 +130,10 @@ def _condition(kind: str, status: str, reason: str, message: str, now: datetime)
 
 
 def _phase(found: dict[str, Condition], ended: Sequence[Run]) -> str:
-    if found["Materialized"].reason == "MaterializationFailed":
+    if found["Materialized"].reason == _FAILED:
         return "Failed"
-    return "Ready" if found["Ready"].status == "True" else ("Materializing" if ended else "Pending")
+    return (
+        "Ready"
+        if found["Ready"].status == "True"
+        else ("Materializing" if any(run.finished_at for run in ended) else "Pending")
+    )

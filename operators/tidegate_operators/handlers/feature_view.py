@@ -9,8 +9,9 @@ from typing import Any
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_operators.freshness.report import Report, Run, summarize
+from tidegate_operators.handlers.apply import apply_all
 from tidegate_operators.handlers.neighbours import Neighbours
-from tidegate_operators.handlers.pods import is_stuck
+from tidegate_operators.handlers.pods import is_stuck, unscheduled
 from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
 from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
 
@@ -21,18 +22,22 @@ _IDLE = timedelta(seconds=30)
 
 
 def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timedelta:
-    """Bring the view one look closer to what should be; returns when to look again."""
+    """Bring the view one look closer to what should be; returns when to look again.
+
+    Raises RefusedError, once the status says so, where the API server will not have one of the view's objects.
+    """
     existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
-    for body in materialization_objects(view, neighbours.platform):
-        if body["kind"] != "Job" or existing is None:
-            neighbours.cluster.apply(body)
+    wanted = materialization_objects(view, neighbours.platform)
+    refusal = apply_all(neighbours.cluster, [body for body in wanted if body["kind"] != "Job" or existing is None])
     _prune(view, neighbours)
     runs = _runs(view, neighbours)
-    status, announcements = summarize(view, runs, now)
+    status, announcements = summarize(view, runs, now, refusal.failure if refusal else None)
     for announcement in announcements:
         neighbours.cluster.announce(view, announcement, now)
     if status != view.status:
         neighbours.cluster.apply_status(view, status.to_dict())
+    if refusal is not None:
+        raise refusal
     return _BUSY if status.phase in ("Pending", "Materializing") else _IDLE
 
 
@@ -49,17 +54,21 @@ def _prune(view: FeatureView, neighbours: Neighbours) -> None:
 def _runs(view: FeatureView, neighbours: Neighbours) -> list[Run]:
     labels = {FEATURE_VIEW_LABEL: view.metadata.name, DEFINITION_LABEL: definition(view)}
     pods = neighbours.cluster.list("Pod", view.metadata.namespace, labels)
-    return [_run(pod) for pod in pods]
+    spec = view.spec
+    addresses = {"spec.source.parquet.uri": spec.source.parquet.uri, "spec.offline.uri": spec.offline.uri}
+    return [_run(pod, addresses) for pod in pods]
 
 
-def _run(pod: Mapping[str, Any]) -> Run:
+def _run(pod: Mapping[str, Any], addresses: Mapping[str, str]) -> Run:
     """What a pod of a Job says: still running, or ended with a report in its termination message."""
     containers = pod.get("status", {}).get("containerStatuses", [])
     state = containers[0].get("state", {}) if containers else {}
     ended = state.get("terminated")
     if ended is None:
-        waiting = state.get("waiting", {})
-        return Run(finished_at=None, report=None, failure=_stuck(waiting))
+        unplaced = unscheduled(pod, addresses)
+        if unplaced is not None:
+            return Run(finished_at=None, report=None, failure=unplaced.message, reason=unplaced.reason)
+        return Run(finished_at=None, report=None, failure=_stuck(state.get("waiting", {})))
     finished = datetime.fromisoformat(ended["finishedAt"])
     report = _report(ended.get("message", ""))
     failure = None if ended["exitCode"] == 0 else _sentence(ended.get("message", ""), ended["exitCode"])

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-__all__ = ["Keeper", "Key"]
+from tidegate_api.errors import TidegateError
+from tidegate_operators.adapters.errors import NeighbourError
+
+__all__ = ["Keeper", "Key", "retry_after"]
 
 Key = tuple[str, str, str]
 """Kind, namespace and name."""
 
-_RETRY = timedelta(seconds=5)
+_FIRST_RETRY, _LAST_RETRY = timedelta(seconds=5), timedelta(minutes=2)
 _log = logging.getLogger("tidegate")
 
 
@@ -25,6 +28,8 @@ _log = logging.getLogger("tidegate")
 class _Kept:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    failures: int = 0
+    gone: bool = False
 
 
 class Keeper:
@@ -50,26 +55,47 @@ class Keeper:
             self._kept[key].woken.set()
 
     def forget(self, key: Key) -> None:
-        """The object was deleted: its last look, if one is under way, ends by itself."""
+        """The object was deleted: one last look sees that it is gone, and clears up what was remembered of it."""
         kept = self._kept.pop(key, None)
-        if kept is not None and kept.task is not None:
-            kept.task.cancel()
+        if kept is not None:
+            kept.gone = True
+            kept.woken.set()
 
     async def _run(self, key: Key, kept: _Kept) -> None:
         wait: timedelta | None = timedelta(0)
         while wait is not None:
+            last = kept.gone
             kept.woken.clear()
-            wait = await asyncio.to_thread(self._safely, key)
+            wait = await asyncio.to_thread(self._safely, key, kept)
+            if last:
+                return
             if wait is not None:
                 await _until(kept.woken, wait)
 
-    def _safely(self, key: Key) -> timedelta | None:
-        """No fault of one object ends the operator: it is logged and tried again."""
+    def _safely(self, key: Key, kept: _Kept) -> timedelta | None:
+        """No fault of one object ends the operator: it is logged and tried again, each time after a longer wait."""
         try:
-            return self._look(key)
-        except Exception:
-            _log.exception("Reconciliation of %s %s/%s failed and is tried again.", *key)
-            return _RETRY
+            wait = self._look(key)
+        except Exception as error:
+            _log_failure(key, error)
+            kept.failures += 1
+            return retry_after(kept.failures)
+        kept.failures = 0
+        return wait
+
+
+def retry_after(failures: int) -> timedelta:
+    """How long to wait after so many failures in a row: 5 s, 10 s, 20 s, ... and 2 minutes at the most."""
+    return min(_FIRST_RETRY * (1 << min(failures - 1, 10)), _LAST_RETRY)
+
+
+def _log_failure(key: Key, error: Exception) -> None:
+    """One line for what can be expected; the whole way to what cannot."""
+    fields = dict(zip(("kind", "namespace", "name"), key, strict=True))
+    if isinstance(error, (NeighbourError, TidegateError)):
+        _log.warning("%s", error, extra={"fields": fields})
+    else:
+        _log.exception("Reconciliation failed and is tried again.", extra={"fields": fields})
 
 
 async def _until(woken: asyncio.Event, wait: timedelta) -> None:

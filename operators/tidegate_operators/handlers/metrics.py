@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, Outcome
 
-__all__ = ["observed_reconciliation", "show_rollout"]
+__all__ = ["forget_rollout", "observed_reconciliation", "show_rollout"]
 
 _SECONDS = Histogram("tidegate_reconcile_duration_seconds", "Time that one reconciliation takes.", ["kind"])
 _FAILURES = Counter("tidegate_reconcile_failures_total", "Reconciliations that ended in an error.", ["kind"])
@@ -24,6 +25,13 @@ def show_rollout(deployment: ModelDeployment, status: ModelDeploymentStatus) -> 
     _WEIGHT.labels(*where).set(status.weight)
     if status.verdict is not None and status.verdict != deployment.status.verdict:
         _ENDED.labels(*where, status.verdict.outcome).inc()
+
+
+def forget_rollout(namespace: str, name: str) -> None:
+    """The deployment is gone: what was shown of it goes too."""
+    _WEIGHT.remove(namespace, name)
+    for outcome in get_args(Outcome):
+        _ENDED.remove(namespace, name, outcome)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
-from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.adapters.errors import NeighbourError, RefusedError
+from tidegate_operators.handlers.apply import apply_all
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
@@ -28,16 +29,21 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     """Bring the cluster one look closer to what should be; returns when to look again.
 
     Level-triggered: nothing is remembered between calls but the status, and repeating a call changes nothing.
+    Raises RefusedError, once the status says so, where the API server will not have an object; not while a canary has
+    traffic, for then each interval must be judged in time.
     """
     observed = observe(deployment, neighbours, now)
     decision = decide(deployment, observed, now)
-    _apply(deployment, decision, neighbours)
+    refusal = _apply(deployment, decision, neighbours)
+    observed = replace(observed, refusal=refusal.failure if refusal else None)
     status = summarize(deployment, observed, decision.status, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
     for announcement in (*decision.announcements, *(_about(status, said) for said in changes)):
         neighbours.cluster.announce(deployment, announcement, now)
     _write(deployment, _record(deployment, status, neighbours), neighbours)
     show_rollout(deployment, status)
+    if refusal is not None and not status.weight:
+        raise refusal
     return decision.requeue
 
 
@@ -47,17 +53,20 @@ def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
     return replace(said, revision=revision.hash if revision else None, weight=status.weight)
 
 
-def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> None:
-    """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later."""
+def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> RefusedError | None:
+    """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later.
+
+    Returns what the API server would not have.
+    """
     objects = [
         body
         for plan in decision.plans
         for body in server_objects(deployment, plan.revision, plan.min_replicas, neighbours.platform)
     ]
     objects += route_objects(deployment, decision.weights)
-    for body in objects:
-        neighbours.cluster.apply(body)
+    refusal = apply_all(neighbours.cluster, objects)
     _prune(deployment, objects, neighbours)
+    return refusal
 
 
 def _prune(deployment: ModelDeployment, wanted: Iterable[dict[str, Any]], neighbours: Neighbours) -> None:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import CanaryStatus, Metric, ModelDeployment, ResolvedModel
+from tidegate_api.model_package import PACKAGE_TAG
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.handlers.neighbours import Neighbours
-from tidegate_operators.handlers.pods import is_stuck
+from tidegate_operators.handlers.pods import is_stuck, unscheduled
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_name
 from tidegate_operators.resources.server import FETCH_CONTAINER
@@ -70,24 +71,33 @@ def _servers(deployment: ModelDeployment, neighbours: Neighbours) -> dict[str, S
     namespace = deployment.metadata.namespace
     deployments = neighbours.cluster.list("Deployment", namespace, labels)
     pods = neighbours.cluster.list("Pod", namespace, labels)
-    return {body["metadata"]["labels"][REVISION_LABEL]: _server(body, pods) for body in deployments}
+    return {body["metadata"]["labels"][REVISION_LABEL]: _server(deployment, body, pods) for body in deployments}
 
 
-def _server(body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> Server:
+def _server(deployment: ModelDeployment, body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> Server:
     revision = body["metadata"]["labels"][REVISION_LABEL]
     own = [pod for pod in pods if pod["metadata"]["labels"].get(REVISION_LABEL) == revision]
     newest_first = sorted(own, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-    failure = next((found for found in map(_pod_failure, newest_first) if found), None)
+    failure = next((found for pod in newest_first if (found := _pod_failure(deployment, pod))), None)
     status = body.get("status", {})
     return Server(replicas=body["spec"].get("replicas", 1), ready=status.get("readyReplicas", 0), failure=failure)
 
 
-def _pod_failure(pod: Mapping[str, Any]) -> Failure | None:
+def _pod_failure(deployment: ModelDeployment, pod: Mapping[str, Any]) -> Failure | None:
     """Why a pod does not start, if it says so."""
+    package = deployment.spec.model.package
     status = pod.get("status", {})
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     failed = next((found for found in map(_container_failure, containers) if found), None)
-    return failed or next((found for found in map(_unscheduled, status.get("conditions", [])) if found), None)
+    if failed is not None:
+        return failed
+    addresses = {"spec.model.package.uri": package.uri} if package else _registered_address(deployment)
+    return unscheduled(pod, addresses)
+
+
+def _registered_address(deployment: ModelDeployment) -> dict[str, str]:
+    source = deployment.status.source
+    return {f"tag {PACKAGE_TAG} of version {source.version} in the registry": source.uri} if source else {}
 
 
 def _container_failure(container: Mapping[str, Any]) -> Failure | None:
@@ -99,12 +109,6 @@ def _container_failure(container: Mapping[str, Any]) -> Failure | None:
     waiting = container.get("state", {}).get("waiting") or {}
     if is_stuck(waiting):
         return Failure(waiting["reason"], f"{container['name']}: {waiting.get('message', waiting['reason'])}")
-    return None
-
-
-def _unscheduled(condition: Mapping[str, Any]) -> Failure | None:
-    if condition["type"] == "PodScheduled" and condition["status"] == "False":
-        return Failure("Unschedulable", condition.get("message", "no node takes the pod"))
     return None
 
 

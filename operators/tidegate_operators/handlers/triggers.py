@@ -10,19 +10,22 @@ from typing import Any
 import kopf
 from prometheus_client import start_http_server
 
+from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
-from tidegate_api.resource import API_VERSION
+from tidegate_api.resource import API_VERSION, Resource
 from tidegate_operators.adapters.cluster import NamespaceGoneError
 from tidegate_operators.handlers import feature_view, model_deployment
 from tidegate_operators.handlers.keeper import Keeper, Key
-from tidegate_operators.handlers.metrics import observed_reconciliation
+from tidegate_operators.handlers.metrics import forget_rollout, observed_reconciliation
 from tidegate_operators.handlers.neighbours import Neighbours, connect
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW_LABEL
+from tidegate_operators.rollout.observed import Announcement
 
 __all__ = ["reconcile"]
 
 _METRICS_PORT = 9090
+_UNREADABLE = timedelta(minutes=2)
 _RECONCILERS: dict[str, Callable[[dict[str, Any], Neighbours, datetime], timedelta]] = {
     "ModelDeployment": lambda body, *rest: model_deployment.reconcile(ModelDeployment.parse(body), *rest),
     "FeatureView": lambda body, *rest: feature_view.reconcile(FeatureView.parse(body), *rest),
@@ -69,9 +72,20 @@ def reconcile(key: Key, neighbours: Neighbours) -> timedelta | None:
     kind, namespace, name = key
     with observed_reconciliation(kind):
         body = neighbours.cluster.get(kind, namespace, name)
-        if body is None or body["metadata"].get("deletionTimestamp"):
-            return None
-        try:
-            return _RECONCILERS[kind](body, neighbours, datetime.now(UTC))
-        except NamespaceGoneError:
-            return None
+        if body is not None and not body["metadata"].get("deletionTimestamp"):
+            try:
+                return _RECONCILERS[kind](body, neighbours, datetime.now(UTC))
+            except NamespaceGoneError:
+                pass
+            except TidegateError as error:
+                return _cannot_read(body, error, neighbours)
+    if kind == "ModelDeployment":
+        forget_rollout(namespace, name)
+    return None
+
+
+def _cannot_read(body: dict[str, Any], error: TidegateError, neighbours: Neighbours) -> timedelta:
+    """An object that an older CRD let in and this release refuses: said by Event; its status is left as it is."""
+    said = Announcement("Warning", "InvalidSpec", str(error))
+    neighbours.cluster.announce(Resource.model_validate(body), said, datetime.now(UTC))
+    return _UNREADABLE

@@ -64,6 +64,8 @@ class Observed:
     judged_until: datetime | None = None
     images: RevisionImages | None = None
     """What pods of a new revision would be made of."""
+    refusal: Failure | None = None
+    """What the API server said where it would not have an object of this deployment."""
     model_failure: Failure | None = None
     metrics_failure: Failure | None = None
 

@@ -19,6 +19,8 @@ def summarize(
 ) -> ModelDeploymentStatus:
     """The status with its phase and conditions; a condition that says the same keeps its transition time."""
     generation = deployment.metadata.generation
+    if observed.refusal is not None:
+        status = status.model_copy(update={"message": observed.refusal.message})
     found = [
         _model(observed, now),
         _routes(observed, now),
@@ -45,7 +47,8 @@ def announce_changes(old: Iterable[Condition], new: Iterable[Condition]) -> tupl
     """An Event for each condition whose reason changed, with its own sentence; waiting is not worth one."""
     before = {condition.type: condition.reason for condition in old}
     changed = [c for c in new if before.get(c.type) != c.reason and c.reason not in _UNREMARKABLE and c.message]
-    return tuple(Announcement("Warning" if c.status == "False" else "Normal", c.reason, c.message) for c in changed)
+    said = (Announcement("Warning" if c.status == "False" else "Normal", c.reason, c.message) for c in changed)
+    return tuple(dict.fromkeys(said))
 
 
 def _timed(old: Condition | None, new: Condition, generation: int) -> Condition:
@@ -83,11 +86,13 @@ def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -
 
 
 def _progressing(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
-    """Whether a rollout gets on; one whose pods do not start says why."""
+    """Whether a rollout gets on; one whose objects are refused, or whose pods do not start, says why."""
+    if observed.refusal is not None:
+        return _condition("Progressing", False, observed.refusal, "", "", now)
     if status.canary is None:
         idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
         return _condition("Progressing", False, idle, "", "", now)
-    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure
+    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure or observed.routes.failure
     return _condition("Progressing", failure is None, failure, "RolloutUnderWay", status.message or "", now)
 
 

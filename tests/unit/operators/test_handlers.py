@@ -1,0 +1,228 @@
+"""One look of the operator, against a cluster that is kept in memory: what is wrong is said, by field and remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+from prometheus_client import REGISTRY
+from test_resources import PLATFORM, VIEW
+
+from rollouts import GOOD, START, deployment
+from tidegate_api.errors import TidegateError
+from tidegate_api.feature_view import FeatureView
+from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
+from tidegate_api.resource import Resource
+from tidegate_operators.adapters.cluster import Cluster
+from tidegate_operators.adapters.errors import NeighbourError, RefusedError
+from tidegate_operators.handlers import feature_view, model_deployment, triggers
+from tidegate_operators.handlers.keeper import Keeper, retry_after
+from tidegate_operators.handlers.metrics import show_rollout
+from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.rollout.observed import Announcement
+
+Body = dict[str, Any]
+CRON = "The API server refused CronJob user-activity-scheduled: unknown time zone Mars/X; correct the spec."
+
+
+class Memory:
+    """The port of the cluster: objects by kind and name, and kinds that it refuses."""
+
+    def __init__(self, refused: str = "", pods: tuple[Body, ...] = ()) -> None:
+        self.refused = refused
+        self.pods = pods
+        self.objects: dict[tuple[str, str], Body] = {}
+        self.status: Body = {}
+        self.said: list[Announcement] = []
+
+    def get(self, kind: str, namespace: str, name: str) -> Body | None:
+        return self.objects.get((kind, name))
+
+    def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[Body]:
+        if kind == "Pod":
+            return list(self.pods)
+        return [body for (found, _), body in self.objects.items() if found == kind]
+
+    def apply(self, body: Body) -> Body:
+        if body["kind"] == self.refused:
+            raise RefusedError("InvalidSpec", CRON)
+        self.objects[body["kind"], body["metadata"]["name"]] = body
+        return body
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        del self.objects[kind, name]
+
+    def apply_status(self, resource: Resource, status: Body) -> None:
+        self.status = status
+
+    def announce(self, resource: Resource, announcement: Announcement, now: object) -> None:
+        self.said.append(announcement)
+
+
+class Named:
+    """The port of the registry: the alias names one version."""
+
+    def resolve(self, source: object) -> ResolvedModel:
+        return GOOD
+
+
+def _neighbours(memory: Memory) -> Neighbours:
+    return Neighbours(memory, None, Named(), PLATFORM)  # type: ignore[arg-type]
+
+
+def _condition(memory: Memory, kind: str) -> Body:
+    return next(item for item in memory.status["conditions"] if item["type"] == kind)
+
+
+def _unplaced(message: str, **labels: str) -> Body:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    metadata = {"name": "p", "namespace": "shop", "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return {"metadata": metadata, "status": {"phase": "Pending", "conditions": [condition]}}
+
+
+def _no_claim(name: str) -> str:
+    return f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. preemption: not helpful'
+
+
+def _look(memory: Memory, found: ModelDeployment) -> ModelDeployment:
+    model_deployment.reconcile(found, _neighbours(memory), START)
+    return ModelDeployment.parse(_body(found) | {"status": memory.status})
+
+
+def _body(found: ModelDeployment) -> Body:
+    return found.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def test_a_view_whose_schedule_is_refused_says_so_and_still_materializes() -> None:
+    memory = Memory(refused="CronJob")
+    with pytest.raises(RefusedError):
+        feature_view.reconcile(FeatureView.parse(VIEW), _neighbours(memory), START)
+    ready = _condition(memory, "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "InvalidSpec", CRON)
+    assert Announcement("Warning", "InvalidSpec", CRON) in memory.said
+    assert "Job" in {kind for kind, _ in memory.objects}
+
+
+def test_a_deployment_whose_objects_are_refused_says_so() -> None:
+    memory = Memory(refused="HorizontalPodAutoscaler")
+    with pytest.raises(RefusedError):
+        model_deployment.reconcile(deployment(), _neighbours(memory), START)
+    assert _condition(memory, "Progressing")["reason"] == "InvalidSpec"
+    assert memory.status["message"] == CRON
+
+
+def test_a_view_whose_claim_is_missing_names_the_field_and_the_remedy() -> None:
+    memory = Memory(pods=(_unplaced(_no_claim("lake")),))
+    feature_view.reconcile(FeatureView.parse(VIEW), _neighbours(memory), START)
+    ready = _condition(memory, "Ready")
+    assert ready["reason"] == "Unschedulable"
+    assert ready["message"] == (
+        "spec.source.parquet.uri names the PersistentVolumeClaim lake, which namespace shop does not have: "
+        "create the claim or correct spec.source.parquet.uri."
+    )
+
+
+def test_a_package_whose_claim_is_missing_names_the_field_and_the_remedy() -> None:
+    owner = deployment(model={"package": {"uri": "pvc://nosuch/1", "digest": GOOD.digest}})
+    memory = Memory()
+    started = _look(memory, owner)
+    assert started.status.canary is not None
+    memory.pods = (_unplaced(_no_claim("nosuch"), **{"tidegate.dev/revision": started.status.canary.revision.hash}),)
+    said = _condition_of(_look(memory, started), "Progressing")
+    assert "spec.model.package.uri names the PersistentVolumeClaim nosuch" in said
+    assert "create the claim" in said
+
+
+def _condition_of(found: ModelDeployment, kind: str) -> str:
+    return next(item.message for item in found.status.conditions if item.type == kind)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(422, "InvalidSpec"), (400, "InvalidSpec"), (403, "Forbidden"), (404, "KindNotFound")]
+)
+def test_what_the_api_server_will_not_have_is_said_in_its_own_sentence(status: int, reason: str) -> None:
+    with pytest.raises(RefusedError) as found:
+        Cluster(_Refusing(status)).apply({"kind": "CronJob", "metadata": {"name": "x", "namespace": "shop"}})  # type: ignore[arg-type]
+    assert found.value.failure.reason == reason
+    assert "unknown time zone Mars/X" in found.value.failure.message
+
+
+def test_an_api_server_that_is_away_is_no_refusal() -> None:
+    with pytest.raises(NeighbourError) as found:
+        Cluster(_Refusing(503)).apply({"kind": "CronJob", "metadata": {"name": "x", "namespace": "shop"}})  # type: ignore[arg-type]
+    assert not isinstance(found.value, RefusedError)
+
+
+class _Refusing:
+    """A client whose API server answers with an error."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def call_api(self, *_: Any, **__: Any) -> None:
+        error = ApiException(status=self.status, reason="no")
+        error.body = '{"message": "unknown time zone Mars/X"}'
+        raise error
+
+
+def test_each_failure_is_waited_for_longer_up_to_an_end() -> None:
+    assert [retry_after(n).total_seconds() for n in (1, 2, 3, 4, 5, 6, 100)] == [5, 10, 20, 40, 80, 120, 120]
+
+
+def test_what_can_be_expected_is_one_line_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    def look(key: object) -> timedelta | None:
+        raise RefusedError("InvalidSpec", CRON)
+
+    async def once() -> None:
+        keeper = Keeper(look)
+        keeper.keep(("FeatureView", "shop", "user-activity"))
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        keeper.forget(("FeatureView", "shop", "user-activity"))
+
+    asyncio.run(once())
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records][:1] == [(CRON, None)]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_a_deleted_object_is_looked_at_once_more() -> None:
+    looks: list[object] = []
+
+    def look(key: object) -> timedelta | None:
+        looks.append(key)
+        return timedelta(hours=1)
+
+    async def story() -> None:
+        keeper = Keeper(look)
+        keeper.keep(("ModelDeployment", "shop", "x"))
+        while not looks:
+            await asyncio.sleep(0.01)
+        keeper.forget(("ModelDeployment", "shop", "x"))
+        while len(looks) < 2:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+    assert len(looks) == 2
+
+
+def test_the_metrics_of_a_deleted_deployment_go() -> None:
+    owner = deployment()
+    show_rollout(owner, owner.status)
+    where = {"namespace": "shop", "name": "ctr-ranker"}
+    assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) == 0
+    assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), _neighbours(Memory())) is None
+    assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) is None
+
+
+def test_an_object_that_an_older_crd_let_in_is_said_to_be_wrong() -> None:
+    memory = Memory()
+    memory.objects["FeatureView", "user-activity"] = VIEW | {"spec": {}}
+    triggers.reconcile(("FeatureView", "shop", "user-activity"), _neighbours(memory))
+    assert [said.reason for said in memory.said] == ["InvalidSpec"]
+    assert memory.status == {}
+    with pytest.raises(TidegateError):
+        FeatureView.parse(VIEW | {"spec": {}})
