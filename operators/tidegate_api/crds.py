@@ -98,8 +98,8 @@ _AGE = _column("Age", ".metadata.creationTimestamp", "How long it has been there
 _COLUMNS = {
     "ModelDeployment": [
         _column("Phase", ".status.phase", "Where the rollout stands."),
-        _column("Stable", ".status.stable.version", "Version that serves."),
-        _column("Canary", ".status.canary.revision.version", "Version under judgement."),
+        _column("Stable", ".status.stableVersion", "Version that serves; a revision's hash without a registry."),
+        _column("Canary", ".status.canaryVersion", "Version under judgement."),
         _column("Weight", ".status.weight", "Percent of the traffic at the canary.", "integer"),
         _column("Verdict", ".status.verdict.reason", "How the last rollout ended."),
         _column("Message", ".status.message", "What goes on, in one sentence.", priority=1),
@@ -109,7 +109,7 @@ _COLUMNS = {
         _column("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether both stores hold current values."),
         _column("Fresh", ".status.conditions[?(@.type=='Fresh')].status", "Whether the newest event is young enough."),
         _column("Watermark", ".status.watermark", "Both stores hold everything up to this time.", "date"),
-        _column("Rows", ".status.rows", "Entities written by the last run.", "integer"),
+        _column("Changed", ".status.rows", "Entities that the last run wrote anew.", "integer"),
         _column("Message", ".status.message", "What goes on, in one sentence.", priority=1),
         _AGE,
     ],

@@ -409,6 +409,11 @@ class RevisionStatus(ResolvedModel):
         """How sentences name it: by the registry's version where there is one."""
         return f"version {self.version} (revision {self.hash})" if self.version else f"revision {self.hash}"
 
+    @property
+    def label(self) -> str:
+        """How columns name it: the registry's version, or the hash where there is none."""
+        return self.version or self.hash
+
 
 class Tally(Value):
     """Counts of one side."""
@@ -508,6 +513,10 @@ class ModelDeploymentStatus(Value):
     source: ResolvedModel | None = None
     stable: RevisionStatus | None = None
     canary: CanaryStatus | None = None
+    stable_version: Annotated[
+        str | None, Field(description="The registry's version that serves; the revision's hash where there is none.")
+    ] = None
+    canary_version: Annotated[str | None, Field(description="The same of the revision under judgement.")] = None
     weight: Annotated[int, Field(description="Percent of the traffic that the canary has.")] = 0
     retiring: Annotated[
         list[Retiring], Field(description="Revisions that leave once the gateway has let them go.")

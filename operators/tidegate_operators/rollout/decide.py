@@ -268,7 +268,8 @@ def _reason_to_hold(
         return f"{where}: {server.ready} of {needed} pods are ready for {stage.weight} %{why}"
     if canary.weight_since is None:
         failure = observed.routes.failure
-        return f"{where}: waiting for the gateway to accept the routes" + (f": {failure.message}" if failure else "")
+        waits = f"{_where(deployment, course, canary, 'is to have')}: waiting for the gateway to accept the routes"
+        return waits + (f": {failure.message}" if failure else "")
     if _asked(deployment, PROMOTE, canary) or course.status.stable is None:
         return None
     if stage.until_promoted:
@@ -295,10 +296,10 @@ def _lacking_evidence(
     return None
 
 
-def _where(deployment: ModelDeployment, course: Course, canary: CanaryStatus) -> str:
+def _where(deployment: ModelDeployment, course: Course, canary: CanaryStatus, verb: str = "has") -> str:
     number = len(stages(deployment, course.status.stable is None))
     title = _capital(canary.revision.title)
-    return f"{title} has {course.status.weight} % of the traffic, step {canary.step + 1} of {number}"
+    return f"{title} {verb} {course.status.weight} % of the traffic, step {canary.step + 1} of {number}"
 
 
 def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, now: datetime) -> Course:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, RevisionStatus
 from tidegate_api.resource import Condition
 from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure, Observed
 
 __all__ = ["announce_changes", "summarize", "with_transition_times"]
 
+_SHORT_DIGEST = len("sha256:") + 8
 _UNREMARKABLE = {"Waiting", "NoEvents", "NoRollout", "RolloutUnderWay", "NoStableRevision", "Read", "Serving"}
 
 
@@ -22,7 +23,7 @@ def summarize(
     if observed.refusal is not None:
         status = status.model_copy(update={"message": observed.refusal.message})
     found = [
-        _model(observed, now),
+        _model(deployment, observed, now),
         _routes(observed, now),
         _metrics(observed, status, now),
         _progressing(observed, status, now),
@@ -32,9 +33,15 @@ def summarize(
     update = {
         "phase": _phase(deployment, observed, status),
         "conditions": conditions,
+        "stable_version": _label(status.stable),
+        "canary_version": _label(status.canary.revision if status.canary else None),
         "observed_generation": generation,
     }
     return status.model_copy(update=update)
+
+
+def _label(revision: RevisionStatus | None) -> str | None:
+    return revision.label if revision else None
 
 
 def with_transition_times(old: Iterable[Condition], new: Iterable[Condition], generation: int) -> list[Condition]:
@@ -44,11 +51,17 @@ def with_transition_times(old: Iterable[Condition], new: Iterable[Condition], ge
 
 
 def announce_changes(old: Iterable[Condition], new: Iterable[Condition]) -> tuple[Announcement, ...]:
-    """An Event for each condition whose reason changed, with its own sentence; waiting is not worth one."""
-    before = {condition.type: condition.reason for condition in old}
-    changed = [c for c in new if before.get(c.type) != c.reason and c.reason not in _UNREMARKABLE and c.message]
+    """An Event for each condition whose reason changed, with its own sentence, and for each other model that the
+    source names; waiting is not worth one.
+    """
+    before = {condition.type: _remarkable(condition) for condition in old}
+    changed = [c for c in new if before.get(c.type) != _remarkable(c) and c.reason not in _UNREMARKABLE and c.message]
     said = (Announcement("Warning" if c.status == "False" else "Normal", c.reason, c.message) for c in changed)
     return tuple(dict.fromkeys(said))
+
+
+def _remarkable(condition: Condition) -> str:
+    return condition.message if condition.reason == "Resolved" else condition.reason
 
 
 def _timed(old: Condition | None, new: Condition, generation: int) -> Condition:
@@ -63,10 +76,18 @@ def _condition(kind: str, holds: bool, failure: Failure | None, reason: str, mes
     return Condition(type=kind, status="False", reason=why.reason, message=why.message, last_transition_time=now)
 
 
-def _model(observed: Observed, now: datetime) -> Condition:
+def _model(deployment: ModelDeployment, observed: Observed, now: datetime) -> Condition:
     resolved = observed.model is not None and observed.model_failure is None
-    message = "The source names a package."
+    message = _names(deployment, observed.model) if observed.model else ""
     return _condition("ModelResolved", resolved, observed.model_failure, "Resolved", message, now)
+
+
+def _names(deployment: ModelDeployment, model: ResolvedModel) -> str:
+    """Which package the source names, by the first of its digest."""
+    registry, digest = deployment.spec.model.registry, model.digest[:_SHORT_DIGEST]
+    if registry is None:
+        return f"spec.model.package names {digest}."
+    return f"{registry.alias} of {registry.name} names version {model.version} ({digest})."
 
 
 def _routes(observed: Observed, now: datetime) -> Condition:
