@@ -5,6 +5,7 @@ Spec: structural schemas of apiextensions.k8s.io/v1, with CEL rules (x-kubernete
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,18 @@ def _clean(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
         found["additionalProperties"] = _structural(node["additionalProperties"], definitions)
     if "default" in found and (default := _without_nulls(found.pop("default"))) is not None:
         found["default"] = default
+        _tell_default(found)
     if "const" in found:
         found["enum"] = [found.pop("const")]
     return _exclusive_bounds(found)
+
+
+def _tell_default(node: dict[str, Any]) -> None:
+    """`kubectl explain` shows no defaults: the description tells them, but for what is empty or long."""
+    values = node["default"] if isinstance(node["default"], list) else [node["default"]]
+    words = [item if isinstance(item, str) else json.dumps(item) for item in values if not isinstance(item, dict)]
+    if any(words) and "description" in node:
+        node["description"] += f" Default: {', '.join(words)}."
 
 
 def _without_nulls(default: Any) -> Any:
@@ -79,6 +89,7 @@ def _openapi(model: type[Resource]) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True, schema_generator=_Structural)
     root = _structural(schema, schema.get("$defs", {}))
     parts = {name: root["properties"][name] for name in ("spec", "status")}
+    parts["status"] = _without_rules(parts["status"])
     parts["status"].pop("default", None)
     found: dict[str, Any] = {"type": "object", "description": model.__doc__, "required": ["spec"]}
     found["properties"] = {
@@ -88,6 +99,15 @@ def _openapi(model: type[Resource]) -> dict[str, Any]:
     } | parts
     rules = getattr(model, "rules", None)
     return found | ({"x-kubernetes-validations": rules} if rules else {})
+
+
+def _without_rules(node: Any) -> Any:
+    """A status is written by the operator alone: what was let in once may be shown for as long as it stands."""
+    if isinstance(node, list):
+        return [_without_rules(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_rules(value) for key, value in node.items() if key != "x-kubernetes-validations"}
 
 
 def _column(name: str, path: str, description: str, kind: str = "string", **more: Any) -> dict[str, Any]:

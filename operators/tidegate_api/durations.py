@@ -6,11 +6,12 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-__all__ = ["DURATION_PATTERN", "Duration", "format_duration", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "Duration", "PositiveDuration", "format_duration", "parse_duration"]
 
 DURATION_PATTERN = "^[0-9]+(us|ms|s|m|h|d)$"
+POSITIVE_PATTERN = "^0*[1-9][0-9]*(us|ms|s|m|h|d)$"
 
 _UNITS = {
     "us": timedelta(microseconds=1),
@@ -42,9 +43,31 @@ def _from_yaml(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Duration = Annotated[
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("a duration longer than 0, e.g. 15s")
+    return value
+
+
+def _schema(pattern: str, sentence: str) -> WithJsonSchema:
+    """A string with a pattern, and beside it the same as a CEL rule, which can say a sentence."""
+    said = {"rule": f"self.matches('{pattern}')", "message": sentence}
+    return WithJsonSchema(
+        {"type": "string", "pattern": pattern, "maxLength": 20, "x-kubernetes-validations": [said]},
+    )
+
+
+_FORM = "a duration is a whole number and a unit of us, ms, s, m, h or d, e.g. 15s"
+_SERIALIZED = PlainSerializer(format_duration, return_type=str)
+
+Duration = Annotated[timedelta, BeforeValidator(_from_yaml), _SERIALIZED, _schema(DURATION_PATTERN, _FORM)]
+"""Any length of time, none too."""
+
+PositiveDuration = Annotated[
     timedelta,
     BeforeValidator(_from_yaml),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 20}),
+    AfterValidator(_positive),
+    _SERIALIZED,
+    _schema(POSITIVE_PATTERN, f"{_FORM}, and here longer than 0"),
 ]
+"""A length of time that must not be 0."""

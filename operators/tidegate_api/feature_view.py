@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
-from tidegate_api.durations import Duration
+from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.hashes import content_hash
 from tidegate_api.resource import Condition, Resource, Time, Value, rule
+from tidegate_api.schedules import Schedule
 
 __all__ = [
     "Aggregate",
@@ -83,7 +84,7 @@ class Aggregate(Value):
     """What is computed over the window."""
     column: ColumnName | None = None
     """The source column; count may do without one."""
-    window: Duration
+    window: PositiveDuration
     """How far back events count."""
     where: Annotated[str | None, Field(max_length=1024, description="A SQL condition on the source's columns.")] = None
 
@@ -161,11 +162,11 @@ class Materialization(Value):
 
     engine: Literal["duckdb", "spark"] = "duckdb"
     """What computes it."""
-    schedule: Annotated[str, Field(min_length=9, max_length=128, description="Cron, five fields.")]
+    schedule: Annotated[Schedule, Field(description="Cron, five fields: minute, hour, day, month, day of week.")]
     time_zone: Annotated[str, Field(max_length=64)] = "Etc/UTC"
     """The schedule's time zone."""
     allowed_lateness: Annotated[Duration | None, Field(description="How late an event may become known.")] = None
-    max_window: Annotated[Duration | None, Field(description="Bounds one run's interval.")] = None
+    max_window: Annotated[PositiveDuration | None, Field(description="Bounds one run's interval.")] = None
     suspend: bool = False
     """Stops the schedule; what is there stays."""
 
@@ -173,7 +174,7 @@ class Materialization(Value):
 class Freshness(Value):
     """The greatest age of the newest event at which the view still counts as fresh."""
 
-    target: Duration
+    target: PositiveDuration
     """The age."""
 
 
@@ -184,6 +185,10 @@ class FeatureViewSpec(Value):
         rule(
             "has(self.sql) ? self.features.all(f, !has(f.aggregate)) : self.features.all(f, has(f.aggregate))",
             "each feature has an aggregate, or none has one and sql gives the rows",
+        ),
+        rule(
+            "self.features.all(f, self.features.exists_one(g, g.name == f.name))",
+            "each feature needs a name of its own: two have the same",
         ),
         rule("!has(self.sql) || has(self.ttl)", "ttl is required with sql: it bounds how long a row holds"),
     ]
@@ -199,9 +204,9 @@ class FeatureViewSpec(Value):
     features: Annotated[list[Feature], Field(min_length=1, max_length=256)]
     """The features, in the order that readers see."""
     sql: Annotated[str | None, Field(max_length=16384, description="A SELECT over the table `source`.")] = None
-    ttl: Annotated[Duration | None, Field(description="How long an online value (or a sql row) holds, inclusive.")] = (
-        None
-    )
+    ttl: Annotated[
+        PositiveDuration | None, Field(description="How long an online value (or a sql row) holds, inclusive.")
+    ] = None
     offline: OfflineStore
     online: Online
     materialization: Materialization
@@ -216,6 +221,14 @@ class FeatureViewSpec(Value):
         wrong = next((f.name for f in self.features if (f.aggregate is not None) != wanted), None)
         if wrong:
             raise ValueError(f"each feature to have an aggregate, or none and sql (see feature {wrong})")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> FeatureViewSpec:
+        names = [feature.name for feature in self.features]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"each feature to have a name of its own (two are called {twice})")
         return self
 
 

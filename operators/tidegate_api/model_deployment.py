@@ -5,11 +5,12 @@ Words are those of Argo Rollouts, Gateway API and KServe wherever they have one.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tidegate_api.durations import Duration
+from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.model_package import DIGEST_PATTERN
 from tidegate_api.resource import Condition, Resource, Time, Value, rule
 
@@ -51,11 +52,22 @@ Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?
 MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Selector = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
+_DIGEST_RULE = rule(
+    f"self.matches('{DIGEST_PATTERN}')",
+    "digest must be sha256: and 64 hex digits in lower case, as packaging printed it",
+)
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class RegistrySource(Value):
     """A model in MLflow's registry, followed by alias."""
+
+    rules: ClassVar = [
+        rule(
+            "!has(self.promotedAlias) || self.promotedAlias != self.alias",
+            "promotedAlias must differ from alias: the one is moved by the operator, the other by whoever trains",
+        )
+    ]
 
     name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
     """The registered model."""
@@ -64,13 +76,26 @@ class RegistrySource(Value):
         MetricName | None, Field(description="Moved by the operator, and only by it, after promotion.")
     ] = None
 
+    @model_validator(mode="after")
+    def _aliases_differ(self) -> RegistrySource:
+        if self.promoted_alias == self.alias:
+            raise ValueError("a promotedAlias that differs from alias")
+        return self
+
 
 class PackageSource(Value):
     """A model package pinned by digest."""
 
     uri: Annotated[str, Field(min_length=1, max_length=1024)]
     """A folder: http(s)://, mlflow-artifacts:/PATH, pvc://CLAIM/PATH or file://PATH."""
-    digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
+    digest: Annotated[
+        str,
+        Field(
+            pattern=DIGEST_PATTERN,
+            max_length=71,
+            json_schema_extra={"x-kubernetes-validations": [_DIGEST_RULE]},
+        ),
+    ]
     """sha256: and the SHA-256 of its SHA256SUMS file."""
     name: Annotated[
         str | None, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="The model's name.")
@@ -139,7 +164,9 @@ class ScalingTarget(Value):
         )
     ]
 
-    queue_time: Annotated[Duration | None, Field(description="Mean time a request waits in Triton's queue.")] = None
+    queue_time: Annotated[
+        PositiveDuration | None, Field(description="Mean time a request waits in Triton's queue.")
+    ] = None
     cpu_utilization: Annotated[int | None, Field(ge=1, le=100, description="Percent of the CPU requested.")] = None
     requests_per_second: Annotated[int | None, Field(ge=1, description="Inferences a second and pod.")] = None
 
@@ -220,6 +247,11 @@ class Canary(Value):
             "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()",
             "the weights of canary steps must not fall from one setWeight to the next",
         ),
+        rule(
+            "self.steps.filter(s, has(s.setWeight)).all(s, "
+            "self.steps.exists_one(t, has(t.setWeight) && t.setWeight == s.setWeight))",
+            "two canary steps must not set the same weight",
+        ),
         rule("self.steps.exists(s, has(s.setWeight) && s.setWeight > 0)", "canary steps need a setWeight above 0"),
     ]
 
@@ -229,11 +261,18 @@ class Canary(Value):
         Step(set_weight=20),
         Step(set_weight=100),
     ]
-    """Weights and pauses, in order. After the last the canary becomes stable."""
+    """Weights and pauses, in order. After the last the canary becomes stable. Default: weights 1, 5, 20 and 100."""
+
+    @model_validator(mode="after")
+    def _weights_rise(self) -> Canary:
+        weights = [step.set_weight for step in self.steps if step.set_weight is not None]
+        if any(later <= earlier for earlier, later in pairwise(weights)):
+            raise ValueError(f"steps whose weights rise from one setWeight to the next (they are {weights})")
+        return self
 
 
 class BlueGreen(Value):
-    """Preview, then switch at once."""
+    """Preview, then switch at once. This release refuses it: set canary."""
 
     preview_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
     """Hosts that reach the new revision first."""
@@ -244,7 +283,7 @@ class BlueGreen(Value):
 
 
 class AbTest(Value):
-    """Sticky shares by a bucket header."""
+    """Sticky shares by a bucket header. This release refuses it: set canary."""
 
     header: Name
     """Header with the bucket of the user, 0 to 99."""
@@ -257,7 +296,7 @@ class AbTest(Value):
 
 
 class Shadow(Value):
-    """A copy of the traffic, answers thrown away."""
+    """A copy of the traffic, answers thrown away. This release refuses it: set canary."""
 
     percent: Percent
     """Share of requests that are copied."""
@@ -289,7 +328,7 @@ class ErrorRate(Value):
 class SlowRequests(Value):
     """Built in: the share of requests slower than an edge of the gateway's histogram."""
 
-    above: Duration
+    above: PositiveDuration
     """An edge of the gateway's histogram: 0.5, 1, 5, 10, 25, 50, 100, 250, 500 ms, 1 s, ... for Envoy."""
 
 
@@ -305,7 +344,10 @@ class Ratio(Value):
 class Threshold(Value):
     """A PromQL scalar of the canary with bounds; it fails after failureLimit failed readings."""
 
-    rules: ClassVar = [rule("has(self.min) || has(self.max)", "a threshold needs min or max")]
+    rules: ClassVar = [
+        rule("has(self.min) || has(self.max)", "a threshold needs min or max"),
+        rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a threshold's min must not exceed its max"),
+    ]
 
     query: Selector
     """PromQL that yields one number; `$track` stands for the labels of the canary."""
@@ -314,6 +356,12 @@ class Threshold(Value):
     max: float | None = None
     """Greatest good value."""
     failure_limit: Annotated[int, Field(ge=0, le=1000, description="Failed readings that are tolerated.")] = 0
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Threshold:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"a min that does not exceed max {self.max} (it is {self.min})")
+        return self
 
 
 class Metric(Value):
@@ -347,7 +395,7 @@ class Metric(Value):
 class Analysis(Value):
     """What a rollout is judged by."""
 
-    interval: Duration = Field(default="15s", validate_default=True)
+    interval: PositiveDuration = Field(default="15s", validate_default=True)
     """Length of the intervals that are compared."""
     error_level: Annotated[
         float, Field(gt=0, lt=1, description="Bounds the chance of any false guard rollback over the whole rollout.")
@@ -365,18 +413,31 @@ class Analysis(Value):
 class ModelDeploymentSpec(Value):
     """Which model, on what, behind which route, and how it is judged."""
 
+    rules: ClassVar = [
+        rule(
+            "self.runtime.backend != 'tensorrt' || self.runtime.gpus > 0",
+            "backend tensorrt needs a GPU: set runtime.gpus to 1 or more, or backend to onnxruntime",
+        )
+    ]
+
     model: ModelSource
     runtime: Runtime
     scaling: Scaling
     routing: Routing
     strategy: Strategy
     analysis: Analysis = Analysis()
-    progress_deadline: Duration = Field(default="30m", validate_default=True)
+    progress_deadline: PositiveDuration = Field(default="30m", validate_default=True)
     """Counts from the last change of step, without pauses; then the canary is drained."""
     paused: bool = False
     """Keeps a rollout where it is; guards still roll back."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
     """How many ended rollouts the status keeps."""
+
+    @model_validator(mode="after")
+    def _tensorrt_has_a_gpu(self) -> ModelDeploymentSpec:
+        if self.runtime.backend == "tensorrt" and not self.runtime.gpus:
+            raise ValueError("runtime.gpus of 1 or more with backend tensorrt")
+        return self
 
 
 class ResolvedModel(Value):

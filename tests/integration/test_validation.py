@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,19 +11,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from rollouts import SPEC
+from wrong_specs import SCHEDULES, VIEW, WRONG_DEPLOYMENTS, WRONG_VIEWS, Change, setting
 
 pytestmark = pytest.mark.integration
-
-Change = Callable[[dict[str, Any]], object]
-
-VIEW: dict[str, Any] = {
-    "entity": {"name": "user", "joinKeys": [{"name": "user_id", "type": "Int64"}]},
-    "source": {"parquet": {"uri": "pvc://lake/interactions"}, "eventTimestamp": "event_time"},
-    "features": [{"name": "clicks_7d", "type": "Int64", "aggregate": {"function": "count", "window": "7d"}}],
-    "offline": {"uri": "pvc://lake/features/user"},
-    "online": {"redis": {"url": "redis://redis:6379/0"}},
-    "materialization": {"schedule": "*/15 * * * *"},
-}
 
 
 def _refusal(
@@ -42,32 +31,26 @@ def _refusal(
     return None
 
 
-def _set(*path: str | int, to: Any) -> Change:
-    def change(spec: dict[str, Any]) -> None:
-        node: Any = spec
-        for key in path[:-1]:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
-        node[path[-1]] = to
-
-    return change
-
-
 REFUSED: list[tuple[Change, str]] = [
-    (_set("strategy", "blueGreen", to={}), "exactly one strategy"),
-    (_set("strategy", to={"shadow": {"percent": 5}}), "strategy canary only"),
-    (_set("strategy", "canary", "steps", to=[{"setWeight": 20}, {"setWeight": 5}]), "must not fall"),
-    (_set("strategy", "canary", "steps", to=[{"setWeight": 20, "pause": {}}]), "exactly one of setWeight and pause"),
-    (_set("scaling", "minReplicas", to=7), "minReplicas must not exceed maxReplicas"),
-    (_set("scaling", "targets", to=[{"queueTime": "5ms", "cpuUtilization": 70}]), "exactly one of queueTime"),
-    (_set("model", "package", to={"uri": "x", "digest": "sha256:" + "a" * 64}), "exactly one of registry and package"),
-    (_set("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "digest"),
-    (_set("routing", "protocols", to=["GRPC"]), "grpcHostnames"),
-    (_set("routing", "protocols", to=["HTTP", "HTTP"]), "Duplicate value"),
-    (_set("analysis", "interval", to="15 s"), "should match"),
-    (_set("analysis", "errorLevel", to=1.5), "less than"),
-    (_set("analysis", "metrics", to=[{"name": "ctr", "role": "guard", "margin": 0}]), "exactly one of errorRate"),
-    (_set("analysis", "metrics", to=[{"name": "errors", "role": "guard", "errorRate": {}}]), "needs a margin"),
-    (_set("replicas", to=3), 'unknown field "spec.replicas"'),
+    (setting("strategy", "blueGreen", to={}), "exactly one strategy"),
+    (setting("strategy", to={"shadow": {"percent": 5}}), "strategy canary only"),
+    (setting("strategy", "canary", "steps", to=[{"setWeight": 20}, {"setWeight": 5}]), "must not fall"),
+    (setting("strategy", "canary", "steps", to=[{"setWeight": 20, "pause": {}}]), "exactly one of setWeight and pause"),
+    (setting("scaling", "minReplicas", to=7), "minReplicas must not exceed maxReplicas"),
+    (setting("scaling", "targets", to=[{"queueTime": "5ms", "cpuUtilization": 70}]), "exactly one of queueTime"),
+    (
+        setting("model", "package", to={"uri": "x", "digest": "sha256:" + "a" * 64}),
+        "exactly one of registry and package",
+    ),
+    (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "digest"),
+    (setting("routing", "protocols", to=["GRPC"]), "grpcHostnames"),
+    (setting("routing", "protocols", to=["HTTP", "HTTP"]), "Duplicate value"),
+    (setting("analysis", "interval", to="15 s"), "should match"),
+    (setting("analysis", "errorLevel", to=1.5), "less than"),
+    (setting("analysis", "metrics", to=[{"name": "ctr", "role": "guard", "margin": 0}]), "exactly one of errorRate"),
+    (setting("analysis", "metrics", to=[{"name": "errors", "role": "guard", "errorRate": {}}]), "needs a margin"),
+    (setting("replicas", to=3), 'unknown field "spec.replicas"'),
+    *WRONG_DEPLOYMENTS,
 ]
 
 
@@ -81,12 +64,13 @@ def test_a_wrong_model_deployment_is_refused(
 
 
 REFUSED_VIEWS: list[tuple[Change, str]] = [
-    (_set("features", 0, "aggregate", to={"function": "sum", "window": "7d"}), "column is required"),
-    (_set("features", 0, to={"name": "clicks_7d", "type": "Int64"}), "each feature has an aggregate"),
-    (_set("online", "redis", to={}), "exactly one of url and urlFrom"),
-    (_set("features", 0, "type", to="Decimal"), "Unsupported value"),
-    (_set("features", 0, "aggregate", "window", to="a week"), "should match"),
-    (_set("sources", to=[]), "unknown field"),
+    (setting("features", 0, "aggregate", to={"function": "sum", "window": "7d"}), "column is required"),
+    (setting("features", 0, to={"name": "clicks_7d", "type": "Int64"}), "each feature has an aggregate"),
+    (setting("online", "redis", to={}), "exactly one of url and urlFrom"),
+    (setting("features", 0, "type", to="Decimal"), "Unsupported value"),
+    (setting("features", 0, "aggregate", "window", to="a week"), "should match"),
+    (setting("sources", to=[]), "unknown field"),
+    *WRONG_VIEWS,
 ]
 
 
@@ -100,6 +84,15 @@ def test_a_wrong_feature_view_is_refused(api: client.ApiClient, namespace: str, 
 def test_right_resources_are_accepted(api: client.ApiClient, namespace: str) -> None:
     assert _refusal(api, namespace, "ModelDeployment", SPEC) is None
     assert _refusal(api, namespace, "FeatureView", VIEW) is None
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_right_schedules_are_accepted(api: client.ApiClient, namespace: str, schedule: str) -> None:
+    assert _refusal(api, namespace, "FeatureView", VIEW | {"materialization": {"schedule": schedule}}) is None
+
+
+def test_addresses_in_object_stores_are_accepted(api: client.ApiClient, namespace: str) -> None:
+    assert _refusal(api, namespace, "FeatureView", VIEW | {"offline": {"uri": "s3://features/user"}}) is None
 
 
 def test_a_name_too_long_for_its_revisions_is_refused(api: client.ApiClient, namespace: str) -> None:

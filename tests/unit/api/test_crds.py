@@ -45,3 +45,26 @@ def test_every_field_explains_itself(name: str) -> None:
 def test_schemas_hold_nothing_that_a_structural_schema_may_not(name: str) -> None:
     text = crds()[name]
     assert not any(word in text for word in ("$ref", "anyOf", "$defs", "const:"))
+
+
+def _at(name: str, *path: str) -> dict[str, Any]:
+    node = _schema(name)
+    for key in path:
+        node = node["properties"][key]
+    return node
+
+
+def test_defaults_are_told_where_kubectl_explain_shows_them() -> None:
+    assert _at("modeldeployments.yaml", "spec", "analysis", "interval")["description"].endswith("Default: 15s.")
+    assert _at("modeldeployments.yaml", "spec", "analysis", "errorLevel")["description"].endswith("Default: 0.05.")
+    assert _at("modeldeployments.yaml", "spec", "routing", "protocols")["description"].endswith("Default: HTTP.")
+
+
+@pytest.mark.parametrize("strategy", ["blueGreen", "abTest", "shadow"])
+def test_a_strategy_that_is_not_there_yet_says_so(strategy: str) -> None:
+    assert "refuses it" in _at("modeldeployments.yaml", "spec", "strategy", strategy)["description"]
+
+
+@pytest.mark.parametrize("name", sorted(crds()))
+def test_a_status_has_no_rules(name: str) -> None:
+    assert "x-kubernetes-validations" not in str(_at(name, "status"))

@@ -1,0 +1,65 @@
+"""Specs that neither the API server nor the offline tools take, each with the sentence of the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def setting(*path: str | int, to: Any) -> Change:
+    """Set one field of a spec."""
+
+    def change(spec: dict[str, Any]) -> None:
+        node: Any = spec
+        for key in path[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+        node[path[-1]] = to
+
+    return change
+
+
+VIEW: dict[str, Any] = {
+    "entity": {"name": "user", "joinKeys": [{"name": "user_id", "type": "Int64"}]},
+    "source": {"parquet": {"uri": "pvc://lake/interactions"}, "eventTimestamp": "event_time"},
+    "features": [{"name": "clicks_7d", "type": "Int64", "aggregate": {"function": "count", "window": "7d"}}],
+    "offline": {"uri": "pvc://lake/features/user"},
+    "online": {"redis": {"url": "redis://redis:6379/0"}},
+    "materialization": {"schedule": "*/15 * * * *"},
+}
+
+_DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "drift", "min": 0.5, "max": 0.25}}
+_SAME_WEIGHTS = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 5}]
+
+WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
+    (setting("analysis", "interval", to="0s"), "longer than 0"),
+    (setting("analysis", "interval", to="15 s"), "a whole number and a unit"),
+    (setting("progressDeadline", to="0m"), "longer than 0"),
+    (setting("analysis", "metrics", to=[_DRIFT]), "min must not exceed its max"),
+    (setting("runtime", "backend", to="tensorrt"), "tensorrt needs a GPU"),
+    (setting("model", "registry", "promotedAlias", to="challenger"), "promotedAlias must differ"),
+    (setting("strategy", "canary", "steps", to=_SAME_WEIGHTS), "must not set the same weight"),
+    (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "64 hex digits"),
+]
+
+_NO_SCHEDULES = (
+    "99 99 * * *",
+    "*/15 * * *",
+    "0 0 0 * * *",
+    "@midnight",
+    "0 24 * * *",
+    "0 0 * 13 *",
+    "0 0 * * 8",
+    "*/0 * * * *",
+)
+
+WRONG_VIEWS: list[tuple[Change, str]] = [
+    (setting("features", to=VIEW["features"] * 2), "a name of its own"),
+    (setting("features", 0, "aggregate", "window", to="0d"), "longer than 0"),
+    (setting("freshness", to={"target": "0s"}), "longer than 0"),
+    *((setting("materialization", "schedule", to=cron), "five fields") for cron in _NO_SCHEDULES),
+]
+
+SCHEDULES = ("*/15 * * * *", "0 3 * * mon-fri", "5,35 0-6/2 1 JAN,JUL ?", "59  23 31 12 6", "00 09 * * *")
+"""What CronJobs take."""
