@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tidegate_api.errors import TidegateError
@@ -10,6 +13,7 @@ from tidegate_api.resource import GROUP, VERSION
 __all__ = ["Connection"]
 
 _PLURALS = {"ModelDeployment": "modeldeployments", "FeatureView": "featureviews"}
+_NOT_FOUND = 404
 
 
 class Connection:
@@ -22,39 +26,65 @@ class Connection:
             config.load_kube_config()
             context: dict[str, Any] = config.list_kube_config_contexts()[1]
         except config.ConfigException as error:
-            raise _refused("KUBECONFIG", str(error), "a kubeconfig with a context", "set KUBECONFIG") from error
-        self._namespace = namespace or context["context"].get("namespace", "default")
-        self._api = client.CustomObjectsApi()
+            raise _no_kubeconfig(error) from error
+        settings = client.Configuration.get_default_copy()
+        settings.retries = False
+        self.namespace = str(namespace or context["context"].get("namespace", "default"))
+        self._api = client.CustomObjectsApi(client.ApiClient(settings))
 
     def read(self, kind: str, name: str | None) -> list[dict[str, Any]]:
         """All objects of a kind, or the one of that name."""
-        from kubernetes.client.exceptions import ApiException
-
-        where = (GROUP, VERSION, self._namespace, _PLURALS[kind])
-        try:
+        where = (GROUP, VERSION, self.namespace, _PLURALS[kind])
+        with self._in_sentences(kind, name):
             if name:
                 return [self._api.get_namespaced_custom_object(*where, name)]
             found: list[dict[str, Any]] = self._api.list_namespaced_custom_object(*where)["items"]
-        except ApiException as error:
-            raise self._missing(kind, name, error) from error
-        return found
+            return found
 
     def annotate(self, kind: str, name: str, annotations: dict[str, str | None]) -> None:
         """Set annotations; none removes one."""
-        from kubernetes.client.exceptions import ApiException
-
         body = {"metadata": {"annotations": annotations}}
+        with self._in_sentences(kind, name):
+            self._api.patch_namespaced_custom_object(GROUP, VERSION, self.namespace, _PLURALS[kind], name, body)
+
+    @contextmanager
+    def _in_sentences(self, kind: str, name: str | None) -> Iterator[None]:
+        """Whatever the API server answers, or that it does not, becomes one sentence."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
         try:
-            self._api.patch_namespaced_custom_object(GROUP, VERSION, self._namespace, _PLURALS[kind], name, body)
+            yield
         except ApiException as error:
-            raise self._missing(kind, name, error) from error
+            raise self._refused(kind, name, error.status, str(error.reason)) from error
+        except HTTPError as error:
+            where = self._api.api_client.configuration.host
+            raise TidegateError(
+                resource="kubectl tidegate",
+                field="the API server",
+                value=where,
+                expected=f"one that answers ({type(error).__name__})",
+                remedy="check that the cluster runs and that KUBECONFIG names it",
+            ) from error
 
-    def _missing(self, kind: str, name: str | None, error: Exception) -> TidegateError:
-        where = f"an object in namespace {self._namespace} (the API server says: {getattr(error, 'reason', error)})"
-        return _refused("name", name, where, "check the name, -n and that the CRDs are installed", kind)
+    def _refused(self, kind: str, name: str | None, status: int, reason: str) -> TidegateError:
+        missing = status == _NOT_FOUND
+        return TidegateError(
+            resource=kind,
+            field="name" if name else "kind",
+            value=name or kind,
+            expected=f"one that namespace {self.namespace} has"
+            if missing
+            else f"one that you may use (the API server says: {reason})",
+            remedy="check the name and -n, and that Tidegate is installed" if missing else "ask who runs the cluster",
+        )
 
 
-def _refused(
-    field: str, value: object, expected: str, remedy: str, resource: str = "kubectl tidegate"
-) -> TidegateError:
-    return TidegateError(resource=resource, field=field, value=value, expected=expected, remedy=remedy)
+def _no_kubeconfig(error: Exception) -> TidegateError:
+    return TidegateError(
+        resource="kubectl tidegate",
+        field="KUBECONFIG",
+        value=os.environ.get("KUBECONFIG") or "~/.kube/config",
+        expected=f"a kubeconfig with a current context ({str(error).rstrip('.')})",
+        remedy="set KUBECONFIG to one, or choose a context by `kubectl config use-context`",
+    )

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
-from tidegate_api.model_deployment import ModelDeployment
+from tidegate_api.model_deployment import CanaryStatus, ModelDeployment
 from tidegate_operators.cli.connection import Connection
-from tidegate_operators.cli.tables import deployments_table, history_table, views_table
+from tidegate_operators.cli.explain import explanation
+from tidegate_operators.cli.tables import deployments_sheet, history_sheet, print_sheet, views_sheet
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE
 
 __all__ = ["app", "main"]
 
-_BAD_INPUT = 2
+_NOTHING_TO_DO, _BAD_INPUT = 1, 2
 
 app = typer.Typer(name="kubectl-tidegate", no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API objects for machines.")]
 Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"kubectl-tidegate {metadata.version('tidegate')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What goes on, why, and the few verbs that a person has over a rollout.
+
+    Example: kubectl tidegate get -n shop
+    """
 
 
 @app.command()
@@ -34,11 +56,11 @@ def get(
 
     Example: kubectl tidegate get ctr-ranker -n shop
     """
-    bodies = Connection(namespace).read("ModelDeployment", name)
+    bodies = _read("ModelDeployment", name, namespace)
     if as_json:
         _print_json(bodies)
-        return
-    Console().print(deployments_table([ModelDeployment.parse(body) for body in bodies]))
+    elif bodies:
+        print_sheet(deployments_sheet(ModelDeployment.parse(body) for body in bodies), Console())
 
 
 @app.command()
@@ -49,11 +71,11 @@ def features(
 
     Example: kubectl tidegate features
     """
-    bodies = Connection(namespace).read("FeatureView", name)
+    bodies = _read("FeatureView", name, namespace)
     if as_json:
         _print_json(bodies)
-        return
-    Console().print(views_table([FeatureView.parse(body) for body in bodies]))
+    elif bodies:
+        print_sheet(views_sheet((FeatureView.parse(body) for body in bodies), datetime.now(UTC)), Console())
 
 
 @app.command()
@@ -62,11 +84,13 @@ def history(name: Name, namespace: Namespace = None, as_json: Json = False) -> N
 
     Example: kubectl tidegate history ctr-ranker
     """
-    found = _one(name, namespace)
+    found = _one(name, Connection(namespace))
     if as_json:
         _print_json([entry.to_dict() for entry in found.status.history])
-        return
-    Console().print(history_table(found))
+    elif found.status.history:
+        print_sheet(history_sheet(found, datetime.now(UTC)), Console())
+    else:
+        sys.stderr.write(f"No rollout of {name} has ended yet.\n")
 
 
 @app.command()
@@ -75,61 +99,97 @@ def explain(name: Name, namespace: Namespace = None) -> None:
 
     Example: kubectl tidegate explain ctr-ranker
     """
-    found = _one(name, namespace)
-    evidence = found.status.canary.evidence if found.status.canary else []
-    failures = [
-        c.message for c in found.status.conditions if c.status == "False" and c.type not in ("Progressing", "Ready")
-    ]
-    sentences = [found.status.message or "The operator has not looked at it yet.", *failures]
-    sys.stdout.write(" ".join([*sentences, *(item.message for item in evidence)]) + "\n")
+    sys.stdout.write(explanation(_one(name, Connection(namespace))) + "\n")
 
 
 @app.command()
 def promote(name: Name, namespace: Namespace = None) -> None:
-    """Promote the canary without waiting for the rest of its steps."""
-    _annotate(name, namespace, PROMOTE)
+    """Promote the canary without waiting for the rest of its steps.
+
+    Example: kubectl tidegate promote ctr-ranker
+    """
+    _annotate("promote", name, namespace, PROMOTE)
 
 
 @app.command()
 def abort(name: Name, namespace: Namespace = None) -> None:
-    """Give all traffic back to stable."""
-    _annotate(name, namespace, ABORT)
+    """Give all traffic back to stable.
+
+    Example: kubectl tidegate abort ctr-ranker
+    """
+    _annotate("abort", name, namespace, ABORT)
 
 
 @app.command()
 def pause(name: Name, namespace: Namespace = None) -> None:
-    """Keep the canary at its weight. Guards still roll it back."""
-    _annotate(name, namespace, PAUSE)
+    """Keep the canary at its weight. Guards still roll it back.
+
+    Example: kubectl tidegate pause ctr-ranker
+    """
+    _annotate("pause", name, namespace, PAUSE)
 
 
 @app.command()
 def resume(name: Name, namespace: Namespace = None) -> None:
-    """Let a paused rollout go on."""
+    """Let a paused rollout go on.
+
+    Example: kubectl tidegate resume ctr-ranker
+    """
     connection = Connection(namespace)
-    connection.annotate("ModelDeployment", name, {PAUSE: None})
+    found = _one(name, connection)
+    canary = _under_way(found)
+    asked = found.metadata.annotations.get(PAUSE) == canary.revision.hash
+    if asked:
+        connection.annotate("ModelDeployment", name, {PAUSE: None})
+    if found.spec.paused:
+        _stop(f"{name} is paused by spec.paused: set it to false.")
+    if not asked:
+        _stop(f"{name} is not paused: its rollout goes on.")
     sys.stdout.write(f"{name} goes on.\n")
 
 
-def _annotate(name: str, namespace: str | None, annotation: str) -> None:
-    canary = _one(name, namespace).status.canary
-    if canary is None:
-        raise TidegateError(
-            resource=f"ModelDeployment {name}",
-            field="status.canary",
-            value=None,
-            expected="a rollout under way",
-            remedy="see `kubectl tidegate get`: there is nothing to act on now",
-        )
-    Connection(namespace).annotate("ModelDeployment", name, {annotation: canary.revision.hash})
+def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> None:
+    connection = Connection(namespace)
+    found = _one(name, connection)
+    canary = _under_way(found)
+    if found.status.stable is None:
+        what = f"{canary.revision.title} is the first, with no other to share the traffic with"
+        _stop(f"{name}: {what}; {verb} has no effect. Change spec.model, or delete the ModelDeployment.")
+    connection.annotate("ModelDeployment", name, {annotation: canary.revision.hash})
     sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}.\n")
 
 
-def _one(name: str, namespace: str | None) -> ModelDeployment:
-    return ModelDeployment.parse(Connection(namespace).read("ModelDeployment", name)[0])
+def _under_way(found: ModelDeployment) -> CanaryStatus:
+    if found.status.canary is None:
+        _stop(f"{found.metadata.name}: no rollout is under way. {explanation(found)}")
+    return found.status.canary
 
 
-def _print_json(bodies: Any) -> None:
-    sys.stdout.write(json.dumps(bodies, indent=2) + "\n")
+def _stop(sentence: str) -> NoReturn:
+    """There is nothing to do, which is no fault of the input."""
+    sys.stderr.write(f"{sentence}\n")
+    raise typer.Exit(_NOTHING_TO_DO)
+
+
+def _one(name: str, connection: Connection) -> ModelDeployment:
+    return ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
+
+
+def _read(kind: str, name: str | None, namespace: str | None) -> list[dict[str, Any]]:
+    """The objects; where there are none, that is said as kubectl says it."""
+    connection = Connection(namespace)
+    found = connection.read(kind, name)
+    if not found:
+        sys.stderr.write(f"No resources found in {connection.namespace} namespace.\n")
+    return [_without_managed_fields(body) for body in found]
+
+
+def _without_managed_fields(body: dict[str, Any]) -> dict[str, Any]:
+    return body | {"metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
+
+
+def _print_json(bodies: Iterable[dict[str, Any]]) -> None:
+    sys.stdout.write(json.dumps(list(bodies), indent=2) + "\n")
 
 
 def main() -> None:

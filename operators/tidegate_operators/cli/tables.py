@@ -1,62 +1,117 @@
-"""Tables of the plugin, as rich renders them."""
+"""Tables of the plugin: on a terminal each message stands on a line of its own, in a pipe each object is one line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from rich.table import Table
+from rich.console import Console
+from rich.text import Text
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_api.model_deployment import ModelDeployment, RevisionStatus
+from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, RevisionStatus
 
-__all__ = ["deployments_table", "history_table", "views_table"]
+__all__ = ["Row", "Sheet", "age", "deployments_sheet", "history_sheet", "print_sheet", "views_sheet"]
 
-_COLORS = {"Healthy": "green", "Progressing": "cyan", "RolledBack": "red", "Degraded": "red", "Paused": "yellow"}
+_COLORS = {
+    "Healthy": "green", "promoted": "green", "Ready": "green", "Progressing": "cyan", "Paused": "yellow",
+    "RolledBack": "red", "Degraded": "red", "Failed": "red", "rolledBack": "red",
+}  # fmt: skip
+_NOTHING = "-"
+_UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)), ("s", timedelta(seconds=1)))
+# 36h says more than 1d: a unit is used from two of it on.
+_LEAST = 2
 
 
-def deployments_table(found: Iterable[ModelDeployment]) -> Table:
+@dataclass(frozen=True)
+class Row:
+    """One object: its cells, and a sentence about it."""
+
+    cells: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Columns and rows, before anybody knows how wide the paper is."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def deployments_sheet(found: Iterable[ModelDeployment]) -> Sheet:
     """One row for each deployment: where it stands and why."""
-    table = _table("NAME", "PHASE", "STABLE", "CANARY", "WEIGHT", "MESSAGE")
-    for item in found:
-        status = item.status
-        phase = status.phase or "Pending"
-        color = _COLORS.get(phase, "white")
-        canary = _version(status.canary.revision if status.canary else None)
-        row = (item.metadata.name, f"[{color}]{phase}[/]", _version(status.stable), canary, f"{status.weight} %")
-        table.add_row(*row, status.message or "")
-    return table
+    return Sheet(("NAME", "PHASE", "STABLE", "CANARY", "WEIGHT"), tuple(_deployment(item) for item in found))
 
 
-def history_table(found: ModelDeployment) -> Table:
+def _deployment(item: ModelDeployment) -> Row:
+    status = item.status
+    canary = _label(status.canary.revision if status.canary else None)
+    cells = (item.metadata.name, status.phase or "Pending", _label(status.stable), canary, f"{status.weight}%")
+    return Row(cells, status.message or "The operator has not looked at it yet.")
+
+
+def history_sheet(found: ModelDeployment, now: datetime) -> Sheet:
     """One row for each rollout that ended, newest first."""
-    table = _table("ENDED", "REVISION", "VERSION", "OUTCOME", "REASON", "MESSAGE")
-    for entry in reversed(found.status.history):
-        when = entry.ended_at.isoformat(timespec="seconds")
-        table.add_row(
-            when, entry.revision.hash, entry.revision.version or "", entry.outcome, entry.reason, entry.message
-        )
-    return table
+    rows = [_ended(entry, now) for entry in reversed(found.status.history)]
+    return Sheet(("ENDED", "VERSION", "REVISION", "OUTCOME", "REASON"), tuple(rows))
 
 
-def views_table(found: Iterable[FeatureView]) -> Table:
+def _ended(entry: HistoryEntry, now: datetime) -> Row:
+    revision = entry.revision
+    cells = (age(entry.ended_at, now), revision.version or _NOTHING, revision.hash, entry.outcome, entry.reason)
+    return Row(cells, entry.message)
+
+
+def views_sheet(found: Iterable[FeatureView], now: datetime) -> Sheet:
     """One row for each view: how current its values are."""
-    table = _table("NAME", "PHASE", "FRESH", "WATERMARK", "NEWEST EVENT", "ROWS", "MESSAGE")
-    for item in found:
-        status = item.status
-        fresh = next((c.status for c in status.conditions if c.type == "Fresh"), "Unknown")
-        times = [t.isoformat(timespec="seconds") if t else "" for t in (status.watermark, status.newest_event_time)]
-        table.add_row(
-            item.metadata.name, status.phase or "", fresh, *times, str(status.rows or ""), status.message or ""
-        )
-    return table
+    return Sheet(
+        ("NAME", "PHASE", "FRESH", "WATERMARK", "NEWEST-EVENT", "CHANGED"), tuple(_view(item, now) for item in found)
+    )
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _view(item: FeatureView, now: datetime) -> Row:
+    status = item.status
+    fresh = next((c.status for c in status.conditions if c.type == "Fresh"), "Unknown")
+    times = [age(moment, now) for moment in (status.watermark, status.newest_event_time)]
+    changed = _NOTHING if status.rows is None else str(status.rows)
+    cells = (item.metadata.name, status.phase or "Pending", fresh, *times, changed)
+    return Row(cells, status.message or "The operator has not looked at it yet.")
 
 
-def _version(revision: RevisionStatus | None) -> str:
-    return (revision.version or revision.hash) if revision else ""
+def age(moment: datetime | None, now: datetime) -> str:
+    """How long ago, as kubectl says it: 45s, 12m, 5h, 3d."""
+    if moment is None:
+        return _NOTHING
+    since = max(now - moment, timedelta(0))
+    unit, length = next(((unit, length) for unit, length in _UNITS if since >= _LEAST * length), _UNITS[-1])
+    return f"{since // length}{unit}"
+
+
+def print_sheet(sheet: Sheet, console: Console) -> None:
+    """Print it: columns as wide as they need to be, and no line is ever cut or wrapped within a column."""
+    own_line = console.is_terminal
+    columns = sheet.columns if own_line else (*sheet.columns, "MESSAGE")
+    rows = [row.cells if own_line else (*row.cells, row.message) for row in sheet.rows]
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    console.print(Text(_line(columns, widths), style="bold"), soft_wrap=True)
+    for cells, row in zip(rows, sheet.rows, strict=True):
+        console.print(_colored(_line(cells, widths), cells), soft_wrap=True)
+        if own_line:
+            console.print(Text(f"  {row.message}"))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _colored(line: str, cells: Sequence[str]) -> Text:
+    text = Text(line)
+    for word in set(cells) & _COLORS.keys():
+        text.highlight_words([word], _COLORS[word])
+    return text
+
+
+def _label(revision: RevisionStatus | None) -> str:
+    return revision.label if revision else _NOTHING
