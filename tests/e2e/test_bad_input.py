@@ -93,6 +93,8 @@ def test_a_gateway_that_does_not_exist_is_said(steady: Live, trained: Trained) -
     found = steady.wait_for_reason("modeldeployment", "stranded", "RoutesAccepted", "GatewayNotFound")
     assert "gateways/nowhere" in found["message"]
     assert "spec.routing.gatewayRef" in found["message"]
+    assert steady.condition("modeldeployment", "stranded", "Progressing")["status"] == "False"
+    assert "has 100 %" not in str(steady.deployment("stranded").status.message)
 
 
 def test_an_unreachable_registry_is_said_and_what_is_known_stays(steady: Live, trained: Trained) -> None:

@@ -114,3 +114,18 @@ def test_an_unknown_name_ends_with_a_sentence_and_exit_code_2(namespace: str, cl
     assert done.returncode == 2
     assert "nobody" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_namespace_without_objects_is_said_as_kubectl_says_it(namespace: str, cluster: Cluster) -> None:
+    done = _run("nosuchns", "get")
+    assert (done.returncode, done.stderr) == (0, "No resources found in nosuchns namespace.\n")
+
+
+def test_resume_without_a_pause_says_so(rolling: ModelDeployment) -> None:
+    done = _run(rolling.metadata.namespace, "resume", "ctr-ranker")
+    assert done.returncode == 1
+    assert "is not paused" in done.stderr
+
+
+def test_machines_are_spared_the_managed_fields(rolling: ModelDeployment) -> None:
+    assert "managedFields" not in _run(rolling.metadata.namespace, "get", "--json").stdout

@@ -38,6 +38,8 @@ def _who_serves(found: ModelDeployment) -> str:
     stable, weight = found.status.stable, found.status.weight
     if stable is None:
         return "Nothing serves yet."
+    if any(item.type == "RoutesAccepted" and item.status == "False" for item in found.status.conditions):
+        return f"{_capital(stable.title)} is stable."
     share = f"{100 - weight} % of the traffic" if weight else "all traffic"
     return f"{_capital(stable.title)} serves {share}."
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from tidegate_api.feature_view import FeatureView
@@ -99,7 +100,7 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
     for cells, row in zip(rows, sheet.rows, strict=True):
         console.print(_colored(_line(cells, widths), cells), soft_wrap=True)
         if own_line:
-            console.print(Text(f"  {row.message}"))
+            console.print(Padding(Text(row.message), (0, 0, 0, 2), expand=False))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -116,10 +116,10 @@ def _follow_source(deployment: ModelDeployment, observed: Observed, now: datetim
     if status.canary is not None and status.canary.revision.hash != target.hash:
         message = f"{_capital(status.canary.revision.title)} was superseded by {target.title} before it was judged."
         course = _end(deployment, course, status.canary, "superseded", "Superseded", message, now)
-    return _start(course, target, now)
+    return _start(observed, course, target, now)
 
 
-def _start(course: Course, target: RevisionStatus, now: datetime) -> Course:
+def _start(observed: Observed, course: Course, target: RevisionStatus, now: datetime) -> Course:
     status = course.status
     if status.canary is not None:
         return course
@@ -127,10 +127,16 @@ def _start(course: Course, target: RevisionStatus, now: datetime) -> Course:
         return course.saying(_rejected_sentence(status, target))
     if status.stable is not None and status.stable.hash == target.hash:
         stable = target.model_copy(update={"images": status.stable.images or target.images})
-        return course.with_status(stable=stable).saying(f"{_capital(target.title)} serves all traffic.")
+        return course.with_status(stable=stable).saying(_stable_sentence(observed, target))
     canary = CanaryStatus(revision=target, started_at=now, step_started_at=now)
     said = Announcement("Normal", "RolloutStarted", f"Rollout of {target.title} started.", target.hash, 0)
     return course.with_status(canary=canary, weight=0).announcing(said)
+
+
+def _stable_sentence(observed: Observed, stable: RevisionStatus) -> str:
+    failure = observed.routes.failure
+    does = f"is stable, but its routes do not stand: {failure.message}" if failure else "serves all traffic."
+    return f"{_capital(stable.title)} {does}"
 
 
 def _rejected_sentence(status: ModelDeploymentStatus, target: RevisionStatus) -> str:

@@ -69,3 +69,9 @@ def test_a_pinned_package_has_a_version_to_show() -> None:
     assert pinned.status.stable is not None
     assert pinned.status.stable_version == pinned.status.stable.hash
     assert _looks(4, GOOD).status.stable_version == "1"
+
+
+def test_a_stable_revision_whose_gateway_is_gone_is_not_said_to_serve() -> None:
+    missing = Failure("GatewayNotFound", "Gateway gateways/public does not exist: create it.")
+    after, _ = _look(_looks(4, GOOD), Observed(GOOD, {revision(GOOD): Server(2, 2)}, Routes(failure=missing)))
+    assert "is stable, but its routes do not stand: Gateway gateways/public" in (after.status.message or "")
