@@ -15,7 +15,8 @@ from tidegate_operators.rollout.summary import announce_changes, with_transition
 __all__ = ["Report", "Run", "summarize"]
 
 _FAILED = "MaterializationFailed"
-_NEVER = datetime.min.replace(tzinfo=UTC)
+# A pod that cannot start stands there now, whatever ended before.
+_STILL = datetime.max.replace(tzinfo=UTC)
 
 
 class Report(Value):
@@ -47,7 +48,7 @@ def summarize(
 
     refusal: what the API server said where it would not have one of the view's objects.
     """
-    ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _NEVER)
+    ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _STILL)
     status = _with_report(view, view.status, ended)
     conditions = [*_conditions(view, status, ended, now)]
     if refusal is not None:

@@ -36,7 +36,7 @@ def unscheduled(pod: Mapping[str, Any], addresses: Mapping[str, str]) -> Failure
 
 
 def _claim_sentence(claim: str, namespace: str, addresses: Mapping[str, str]) -> str:
-    where = next((field for field, uri in addresses.items() if uri.startswith(f"pvc://{claim}/")), "the pod")
+    where = next((field for field, uri in addresses.items() if f"{uri}/".startswith(f"pvc://{claim}/")), "the pod")
     return (
         f"{where} names the PersistentVolumeClaim {claim}, which namespace {namespace} does not have: "
         f"create the claim or correct {where}."

@@ -73,3 +73,11 @@ def test_a_changed_definition_starts_anew() -> None:
     status, _ = summarize(_view(old, ttl="1d"), [], START)
     assert status.watermark is None
     assert _conditions(status)["Ready"][0] == "False"
+
+
+def test_a_pod_that_no_node_takes_is_said_though_earlier_runs_went_well() -> None:
+    stuck = Run(None, None, "No node takes the pod.", "Unschedulable")
+    status, _ = summarize(_view(), [_run(_report()), stuck], START)
+    assert _conditions(status)["Materialized"] == ("False", "Unschedulable")
+    assert _conditions(status)["Ready"][0] == "True"
+    assert status.phase == "Ready"
