@@ -29,7 +29,7 @@ __all__ = ["CHAPTERS", "DEPLOYMENT", "HOST", "VIEWS", "Chapter", "Story", "reque
 
 DEPLOYMENT = "ctr-ranker"
 HOST = "ctr.example.com"
-VIEWS = ("user-activity", "item-popularity")
+VIEWS = ("user-activity", "item-popularity", "user-history")
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES = _ROOT / "manifests" / "examples"
 _RATE = 300.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,22 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["VIEWS_KEY", "Arrays", "Bag", "Inputs", "Numeric", "TrainingSetError", "describe", "read_set", "read_sets"]
+__all__ = [
+    "HISTORY",
+    "VIEWS_KEY",
+    "Arrays",
+    "Bag",
+    "Inputs",
+    "Numeric",
+    "TrainingSetError",
+    "describe",
+    "read_set",
+    "read_sets",
+]
+
+HISTORY = "history"
+"""The bag of what a user thought of films, newest first: 2 x item_id, plus 1 where it was liked."""
+_OPINION = "opinion_"
 
 VIEWS_KEY = b"tidegate.feature_views"
 """Parquet metadata: a JSON list of {column, view, feature, type, schemaHash}, written by the features step."""
@@ -38,13 +54,18 @@ class TrainingSetError(TidegateError):
 
 @dataclass(frozen=True)
 class Bag:
-    """One embedding table and the id columns that are summed out of it; with several columns an id of 0 is no id."""
+    """One embedding table and the id columns that are summed out of it; with several columns an id of 0 is no id.
+
+    Ids come with the request, or from a view.
+    """
 
     name: str
     columns: tuple[str, ...]
     rows: int
     buckets: int
     unknown_share: float
+    view: str | None = None
+    schema_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,22 @@ class Inputs:
     def numeric_columns(self) -> list[str]:
         """Columns of `dense`."""
         return [numeric.column for numeric in self.numerics]
+
+    @property
+    def has_history(self) -> bool:
+        """Whether there are a film and the films that its user rated before, so that taste can be told."""
+        return {HISTORY, "user", "item"} <= {bag.name for bag in self.bags}
+
+    @property
+    def tabled(self) -> list[Bag]:
+        """The bags with embedding tables: a history is read by `taste` only."""
+        return [bag for bag in self.bags if bag.name != HISTORY]
+
+    def columns_of(self, name: str) -> slice:
+        """Where the bag of that name lies in `ids`."""
+        before = list(takewhile(lambda bag: bag.name != name, self.bags))
+        start = sum(len(bag.columns) for bag in before)
+        return slice(start, start + len(self.bags[len(before)].columns))
 
     @property
     def read(self) -> list[int]:
@@ -138,7 +175,17 @@ def describe(table: pa.Table) -> Inputs:
         )
         if greatest >= 0:
             bags.append(Bag(name, columns, min(int(greatest) + 1, _MOST_ROWS), buckets, share))
-    return Inputs(tuple(bags), _numerics(table))
+    return Inputs((*bags, *_history(table, bags)), _numerics(table))
+
+
+def _history(table: pa.Table, bags: list[Bag]) -> list[Bag]:
+    """The bag of opinions where a view gives them: two rows per known item."""
+    opinions = [feature for feature in _listed(table) if feature["feature"].startswith(_OPINION)]
+    items = [bag.rows for bag in bags if bag.name == "item"]
+    if not opinions or not items:
+        return []
+    columns = tuple(opinion["column"] for opinion in opinions)
+    return [Bag(HISTORY, columns, 2 * items[0], 1, 0.02, opinions[0]["view"], opinions[0]["schemaHash"])]
 
 
 def _numerics(table: pa.Table) -> tuple[Numeric, ...]:
@@ -171,8 +218,14 @@ def _described(table: pa.Table) -> list[Numeric]:
 
 
 def _view_features(table: pa.Table) -> list[dict[str, str]]:
-    found = (table.schema.metadata or {}).get(VIEWS_KEY, b"[]")
-    return [feature for feature in json.loads(found) if feature["type"] in {"Int64", "Float64"}]
+    """The features that are numbers; opinions are ids."""
+    numbers = (feature for feature in _listed(table) if feature["type"] in {"Int64", "Float64"})
+    return [feature for feature in numbers if not feature["feature"].startswith(_OPINION)]
+
+
+def _listed(table: pa.Table) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads((table.schema.metadata or {}).get(VIEWS_KEY, b"[]"))
+    return found
 
 
 def _kind(feature: dict[str, str], has_rows: bool) -> Kind:

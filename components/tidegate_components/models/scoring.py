@@ -11,29 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from tidegate_components.models.inputs import Inputs, Numeric
+from tidegate_components.models.taste import Taste
+
+_ROWS = 4096
+"""Scored at once: each holds the factors of a whole history."""
 
 __all__ = ["Scale", "Scorer", "deep_layers", "read_numbers", "rows_of"]
 
 
 def rows_of(inputs: Inputs, ids: Tensor, fold: bool = True) -> list[Tensor]:
-    """Embedding rows from ids [N, C]: per bag [N, columns]; -1 where a slot is empty.
+    """Embedding rows from ids [N, C]: per bag with a table [N, columns]; -1 where a slot is empty.
 
     With `fold` an unknown id goes to one of the bag's bucket rows (modulo), else it stays as it is: beyond the table.
     """
-    found, start = [], 0
-    for bag in inputs.bags:
-        wanted = ids[:, start : start + len(bag.columns)]
-        start += len(bag.columns)
+    found = []
+    for bag in inputs.tabled:
+        wanted = ids[:, inputs.columns_of(bag.name)]
         known = (wanted >= 0) & (wanted < bag.rows)
         rows = torch.where(known, wanted, bag.rows + torch.remainder(wanted, bag.buckets)) if fold else wanted
         found.append(torch.where(wanted == 0, -1, rows) if len(bag.columns) > 1 else rows)
     return found
 
 
-def deep_layers(inputs: Inputs, dim: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
+def deep_layers(inputs: Inputs, numbers: int, dim: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
     """ReLU layers from the concatenated embeddings and numbers to one logit."""
     layers: list[nn.Module] = []
-    width = len(inputs.bags) * dim + len(inputs.read)
+    width = len(inputs.tabled) * dim + numbers
     for size in hidden:
         layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
         width = size
@@ -88,18 +91,20 @@ class Scorer(nn.Module):
         self.embedding_dim = embedding_dim
         self.hidden = hidden
         self.fold = fold
-        sizes = {bag.name: bag.rows + bag.buckets * fold for bag in inputs.bags}
+        sizes = {bag.name: bag.rows + bag.buckets * fold for bag in inputs.tabled}
         self.deep_tables = nn.ParameterDict({name: torch.zeros(rows, embedding_dim) for name, rows in sizes.items()})
         self.wide_tables = nn.ParameterDict({name: torch.zeros(rows, 1) for name, rows in sizes.items()})
         self.scale = Scale(inputs)
-        self.wide_numbers = nn.Linear(len(inputs.read), 1)
-        self.deep = deep_layers(inputs, embedding_dim, hidden, 0.0)
+        self.taste = Taste(inputs)
+        numbers = len(inputs.read) + self.taste.width
+        self.wide_numbers = nn.Linear(numbers, 1)
+        self.deep = deep_layers(inputs, numbers, embedding_dim, hidden, 0.0)
 
     def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
         """Probabilities [N, 1]."""
-        names = [bag.name for bag in self.inputs.bags]
+        names = [bag.name for bag in self.inputs.tabled]
         rows = dict(zip(names, rows_of(self.inputs, ids, self.fold), strict=True))
-        numbers = self.scale(dense)
+        numbers = torch.cat([self.scale(dense), self.taste(ids)], dim=1)
         embedded = [_bag_sum(self.deep_tables[name], rows[name]) for name in names]
         deep = self.deep(torch.cat([*embedded, numbers], dim=1))
         weights = [_bag_sum(self.wide_tables[name], found) for name, found in rows.items()]
@@ -109,7 +114,7 @@ class Scorer(nn.Module):
     @torch.no_grad()
     def cover_untrained(self, seen: list[Tensor]) -> None:
         """Give every row that training never touched (`seen` counts per bag) the mean of its bag's bucket rows."""
-        for bag, count in zip(self.inputs.bags, seen, strict=True):
+        for bag, count in zip(self.inputs.tabled, seen, strict=True):
             for table in (self.deep_tables[bag.name], self.wide_tables[bag.name]):
                 unknown = table[bag.rows :].mean(dim=0)
                 table[: bag.rows] = torch.where(count[: bag.rows, None] > 0, table[: bag.rows], unknown)
@@ -119,7 +124,7 @@ class Scorer(nn.Module):
         """The same model without bucket rows: an id beyond its table fails at run time."""
         strict = Scorer(self.inputs, self.embedding_dim, self.hidden, fold=False)
         state = self.state_dict()
-        for bag in self.inputs.bags:
+        for bag in self.inputs.tabled:
             for part in ("deep_tables", "wide_tables"):
                 state[f"{part}.{bag.name}"] = state[f"{part}.{bag.name}"][: bag.rows]
         strict.load_state_dict(state)
@@ -145,7 +150,8 @@ class Scorer(nn.Module):
     @torch.no_grad()
     def scores(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """Probabilities [N] of arrays."""
-        result: np.ndarray = self(torch.from_numpy(ids), torch.from_numpy(dense)).numpy()[:, 0]
+        parts = zip(torch.split(torch.from_numpy(ids), _ROWS), torch.split(torch.from_numpy(dense), _ROWS), strict=True)
+        result: np.ndarray = torch.cat([self(*part)[:, 0] for part in parts]).numpy()
         return result
 
 

@@ -20,6 +20,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.models.scoring import Scale, Scorer, deep_layers
+from tidegate_components.models.taste import Taste
 
 __all__ = ["WideDeep", "WideDeepConfig"]
 
@@ -33,7 +34,7 @@ class WideDeepConfig:
 
     embedding_dim: int = 4
     hidden: tuple[int, ...] = (64, 32)
-    dropout: float = 0.5
+    dropout: float = 0.2
     deep_sparse_lr: float = 0.002
     wide_sparse_lr: float = 0.002
 
@@ -41,22 +42,24 @@ class WideDeepConfig:
 class WideDeep(nn.Module):
     """The model as it is trained. `forward` takes embedding rows, not ids: see `rows_of`."""
 
-    def __init__(self, inputs: Inputs, config: WideDeepConfig) -> None:
+    def __init__(self, inputs: Inputs, config: WideDeepConfig, taste: Taste | None = None) -> None:
         super().__init__()
         self.inputs = inputs
         self.config = config
         self.scale = Scale(inputs)
-        sizes = {bag.name: bag.rows + bag.buckets for bag in inputs.bags}
+        self.taste = taste or Taste(inputs)
+        sizes = {bag.name: bag.rows + bag.buckets for bag in inputs.tabled}
         self.deep_embeddings = _tables(sizes, config.embedding_dim, config.deep_sparse_lr)
         self.wide_weights = _tables(sizes, _LANES, config.wide_sparse_lr)
-        self.wide_numbers = nn.Linear(len(inputs.read), 1)
-        self.deep = deep_layers(inputs, config.embedding_dim, config.hidden, config.dropout)
+        numbers = len(inputs.read) + self.taste.width
+        self.wide_numbers = nn.Linear(numbers, 1)
+        self.deep = deep_layers(inputs, numbers, config.embedding_dim, config.hidden, config.dropout)
         _initialize(self)
 
-    def forward(self, rows: list[Tensor], dense: Tensor) -> Tensor:
-        """Logits [N] from embedding rows (one [N, columns] Int64 per bag, -1 is no id) and raw numbers [N, D]."""
-        numbers = self.scale(dense)
-        names = [bag.name for bag in self.inputs.bags]
+    def forward(self, rows: list[Tensor], dense: Tensor, taste: Tensor) -> Tensor:
+        """Logits [N] from rows of each table ([N, columns] Int64, -1: no id), raw numbers [N, D] and taste [N, 3]."""
+        numbers = torch.cat([self.scale(dense), taste], dim=1)
+        names = [bag.name for bag in self.inputs.tabled]
         bags = _jagged(dict(zip(names, rows, strict=True)))
         deep = self.deep(torch.cat([self.deep_embeddings(bags).values(), numbers], dim=1))
         weights = self.wide_weights(bags).values()
@@ -73,6 +76,7 @@ class WideDeep(nn.Module):
             for name, weight in _weights(self.wide_weights).items()
         }
         state |= {f"scale.{name}": value for name, value in self.scale.state_dict().items()}
+        state |= {f"taste.{name}": value for name, value in self.taste.state_dict().items()}
         state |= {f"wide_numbers.{name}": value for name, value in self.wide_numbers.state_dict().items()}
         state |= {f"deep.{name}": value for name, value in self.deep.state_dict().items()}
         twin.load_state_dict({name: value.detach().clone() for name, value in state.items()})

@@ -145,7 +145,11 @@ def _shares(ids: np.ndarray[Any, Any], most: int = 50) -> dict[str, float]:
 
 def _manifest(inputs: Inputs, provenance: Provenance) -> ModelManifest:
     dense = [SignatureFeature(name=n.column, view=n.view, schema_hash=n.schema_hash) for n in inputs.numerics]
-    ids = [SignatureFeature(name=column) for column in inputs.id_columns]
+    ids = [
+        SignatureFeature(name=column, view=bag.view, schema_hash=bag.schema_hash)
+        for bag in inputs.bags
+        for column in bag.columns
+    ]
     return ModelManifest(
         name=provenance.name,
         version=provenance.run,

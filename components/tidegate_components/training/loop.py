@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tidegate_components.models.scoring import Scorer
+    from tidegate_components.models.taste import Taste
     from tidegate_components.models.wide_deep import WideDeep
 
 __all__ = ["Epoch", "Settings", "train"]
@@ -37,7 +38,7 @@ class Settings:
     learning_rate: float = 2e-3
     sparse_learning_rate: float = 0.002
     weight_decay: float = 1e-4
-    dropout: float = 0.5
+    dropout: float = 0.2
     patience: int = 2
     seed: int = 7
     threads: int = 1
@@ -52,6 +53,16 @@ class Epoch:
     validation_logloss: float
     validation_auc: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What an epoch passes over: ids, raw numbers, taste without the row's own user, labels."""
+
+    ids: Tensor
+    dense: Tensor
+    taste: Tensor
+    labels: Tensor
 
 
 def train(train_set: Path, validation_set: Path, into: Path, settings: Settings) -> list[Epoch]:
@@ -77,11 +88,12 @@ def _write_history(path: Path, settings: Settings, epochs: list[Epoch]) -> None:
     path.write_text(json.dumps({"settings": asdict(settings), "epochs": [asdict(e) for e in epochs]}, indent=1))
 
 
-def _new_model(inputs: Inputs, settings: Settings) -> WideDeep:
+def _new_model(inputs: Inputs, settings: Settings, taste: Taste) -> WideDeep:
     from tidegate_components.models.wide_deep import WideDeep, WideDeepConfig
 
     rate = settings.sparse_learning_rate
-    return WideDeep(inputs, WideDeepConfig(settings.embedding_dim, settings.hidden, settings.dropout, rate, rate))
+    config = WideDeepConfig(settings.embedding_dim, settings.hidden, settings.dropout, rate, rate)
+    return WideDeep(inputs, config, taste)
 
 
 def _try(data: Arrays, held_out: Arrays, inputs: Inputs, settings: Settings) -> list[Epoch]:
@@ -105,12 +117,15 @@ def _passes(data: Arrays, inputs: Inputs, settings: Settings) -> Iterator[tuple[
     """A new model, passed over the data for as long as asked: training LogLoss, and the twin as it then stands."""
     import torch
 
+    from tidegate_components.models.taste import fit_taste
+
     torch.manual_seed(settings.seed)
-    model = _new_model(inputs, settings)
-    ids, dense, labels = (torch.from_numpy(part) for part in (data.ids, data.dense, data.labels))
+    taste, tastes = fit_taste(data, inputs)
+    model = _new_model(inputs, settings, taste)
+    rows = _Rows(torch.from_numpy(data.ids), torch.from_numpy(data.dense), tastes, torch.from_numpy(data.labels))
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     while True:
-        yield _one_pass(model, optimizer, ids, dense, labels, settings.batch_size), partial(_twin, model, ids)
+        yield _one_pass(model, optimizer, rows, settings.batch_size), partial(_twin, model, rows.ids)
 
 
 def _twin(model: WideDeep, ids: Tensor) -> Scorer:
@@ -124,20 +139,20 @@ def _best(epochs: list[Epoch]) -> Epoch:
     return min(epochs, key=lambda epoch: epoch.validation_logloss)
 
 
-def _one_pass(model: WideDeep, optimizer: Any, ids: Tensor, dense: Tensor, labels: Tensor, batch_size: int) -> float:
+def _one_pass(model: WideDeep, optimizer: Any, data: _Rows, batch_size: int) -> float:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     model.train()
     total = 0.0
-    for batch in torch.split(torch.randperm(len(labels)), batch_size):
-        rows = _with_unknowns(model.inputs, ids[batch])
-        loss = binary_cross_entropy_with_logits(model(rows, dense[batch]), labels[batch])
+    for batch in torch.split(torch.randperm(len(data.labels)), batch_size):
+        rows = _with_unknowns(model.inputs, data.ids[batch])
+        loss = binary_cross_entropy_with_logits(model(rows, data.dense[batch], data.taste[batch]), data.labels[batch])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += float(loss.detach()) * len(batch)
-    return total / len(labels)
+    return total / len(data.labels)
 
 
 def _with_unknowns(inputs: Inputs, ids: Tensor) -> list[Tensor]:
@@ -147,7 +162,7 @@ def _with_unknowns(inputs: Inputs, ids: Tensor) -> list[Tensor]:
     from tidegate_components.models.scoring import rows_of
 
     shown = []
-    for bag, rows in zip(inputs.bags, rows_of(inputs, ids), strict=True):
+    for bag, rows in zip(inputs.tabled, rows_of(inputs, ids), strict=True):
         hidden = (torch.rand(rows.shape) < bag.unknown_share) & (rows >= 0)
         shown.append(torch.where(hidden, bag.rows + torch.randint(bag.buckets, rows.shape), rows))
     return shown
@@ -158,7 +173,7 @@ def _rows_seen(inputs: Inputs, ids: Tensor) -> list[Tensor]:
 
     return [
         rows[rows >= 0].bincount(minlength=bag.rows + bag.buckets)
-        for bag, rows in zip(inputs.bags, rows_of(inputs, ids), strict=True)
+        for bag, rows in zip(inputs.tabled, rows_of(inputs, ids), strict=True)
     ]
 
 

@@ -28,7 +28,7 @@ def test_the_serving_twin_scores_as_the_trained_model_does(trained: Trained) -> 
     torch.manual_seed(1)
     model = WideDeep(inputs, WideDeepConfig(4, (8,))).eval()
     ids = torch.from_numpy(rows.ids)
-    logits = model(rows_of(inputs, ids), torch.from_numpy(rows.dense))
+    logits = model(rows_of(inputs, ids), torch.from_numpy(rows.dense), model.taste(ids))
     twin = model.scorer().scores(rows.ids, rows.dense)
     np.testing.assert_allclose(torch.sigmoid(logits).detach().numpy(), twin, atol=1e-6)
 
