@@ -74,16 +74,18 @@ def requests_of(addresses: Addresses, name: str, revision: str) -> tuple[int, in
 
 def counted_until(addresses: Addresses, name: str) -> float:
     """Unix time of the newest counters that Prometheus has read from the gateway; 0 where there are none."""
-    query = f'max(timestamp(envoy_cluster_upstream_rq_xx{{tidegate_deployment="{name}"}}))'
-    answer = httpx.get(f"{addresses.prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
-    result = answer["data"]["result"]
-    return float(result[0]["value"][1]) if result else 0.0
+    return _value(addresses, f'max(timestamp(envoy_cluster_upstream_rq_xx{{tidegate_deployment="{name}"}}))')
 
 
 def _number(addresses: Addresses, query: str) -> int:
+    return round(_value(addresses, query))
+
+
+def _value(addresses: Addresses, query: str) -> float:
+    """What a query of one series yields; 0 where it yields none."""
     answer = httpx.get(f"{addresses.prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
     result = answer["data"]["result"]
-    return round(float(result[0]["value"][1])) if result else 0
+    return float(result[0]["value"][1]) if result else 0.0
 
 
 def _mlflow(addresses: Addresses, path: str, **parameters: str) -> dict[str, Any]:

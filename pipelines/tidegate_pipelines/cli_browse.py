@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import print_json, speaking
+from tidegate_pipelines.terminal import Json, print_json, speaking
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ViewsFolder = Annotated[Path, typer.Option(help="Folder with FeatureView files, or one file.")]
 
 

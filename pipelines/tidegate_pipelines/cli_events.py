@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import FAILED, print_json, progress, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, progress, speaking
 
 if TYPE_CHECKING:
     from tidegate_components.events.land_stream import Landed
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command("ingest")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidegate_pipelines import cli_browse
-from tidegate_pipelines.terminal import FAILED, print_json, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
 if TYPE_CHECKING:
     from tidegate_api.feature_view import FeatureView
@@ -22,7 +22,6 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_browse.app)  # without a name: its commands become ours
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Online = Annotated[
     str, typer.Option(help="redis://HOST:PORT/DB; default: the view's own.", envvar="TIDEGATE_ONLINE_URL")
 ]

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import FAILED, print_json, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command("fetch")

@@ -12,7 +12,7 @@ import typer
 
 from tidegate_pipelines.catalogue import PIPELINES, compile_pipeline, parse_params
 from tidegate_pipelines.local_run import Progress, RunResult, run_local
-from tidegate_pipelines.terminal import FAILED, print_json, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
 __all__ = ["app"]
 
@@ -20,7 +20,6 @@ app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Pipeline, e.g. ctr_training.")]
 Params = Annotated[list[str] | None, typer.Option("--param", help="NAME=VALUE, as often as needed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Registry = Annotated[
     str, typer.Option(envvar="TIDEGATE_IMAGE_REGISTRY", help="Registry that the steps' images are pulled from.")
 ]

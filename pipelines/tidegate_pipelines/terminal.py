@@ -7,15 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from tidegate_api.errors import TidegateError
 
-__all__ = ["BAD_INPUT", "FAILED", "print_json", "progress", "speaking"]
+__all__ = ["BAD_INPUT", "FAILED", "Json", "print_json", "progress", "speaking"]
 
 FAILED, BAD_INPUT = 1, 2
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tidegate_api.errors import TidegateError
-from tidegate_components.events.duck import connect
+from tidegate_components.duck import connect
 from tidegate_components.events.kinds import KINDS, POSITION_COLUMNS, QUARANTINE, Field, Kind
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidegate_components.events.duck import connect
+from tidegate_components.duck import connect
 from tidegate_components.events.sources import Source, reading
 from tidegate_components.events.tables import BadEventsError
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate_components.duck import connect
 from tidegate_components.events.attribution import COUNTS, Attribution, mature, payload, statements
-from tidegate_components.events.duck import connect
 from tidegate_components.events.sources import Source, check_present, find_source, reading
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import replacing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.source import open_source, view_error
+from tidegate_components.features.source import cut_to_micros, open_source, view_error
 from tidegate_components.features.sql import as_of_query, micros, quoted
 
 if TYPE_CHECKING:
@@ -57,21 +57,12 @@ def _register(db: Any, entities: pa.Table, timestamp: str, view: FeatureView) ->
             raise _bad_entities(column, f"a column {column} for view {view.metadata.name}", entities.column_names)
     if entities[timestamp].null_count:
         raise _bad_entities(timestamp, "a time in every row", f"{entities[timestamp].null_count} empty times")
-    db.register("given", _in_micros(entities.select(sorted({timestamp, *(key.name for key in keys)}))))
+    db.register("given", entities.select(sorted({timestamp, *(key.name for key in keys)})))
     cast = ", ".join(f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in keys)
     db.execute(
         f"CREATE TEMP TABLE entities AS SELECT row_number() OVER () AS tg_row,"  # noqa: S608
-        f" {micros(timestamp)} AS tg_as_of, {cast} FROM given"
+        f" {micros(timestamp)} AS tg_as_of, {cast} FROM ({cut_to_micros(db, 'SELECT * FROM given')})"
     )
-
-
-def _in_micros(table: pa.Table) -> pa.Table:
-    """Times in nanoseconds, as pandas writes them, cut to microseconds."""
-    import pyarrow as pa
-
-    kinds = [pa.timestamp("us", f.type.tz) if pa.types.is_timestamp(f.type) else f.type for f in table.schema]
-    names = table.schema.names
-    return table.cast(pa.schema(list(zip(names, kinds, strict=True)), table.schema.metadata), safe=False)
 
 
 def _compute(db: Any, view: FeatureView, as_known: bool) -> pa.Table:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.feature_view import Feature, FeatureView
+from tidegate_components.duck import connect
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
-from tidegate_components.features.source import Connection, open_source, view_error
+from tidegate_components.features.source import Connection, cut_to_micros, open_source, reading, view_error
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, micros, quoted
 from tidegate_components.storage import parquet_files, resolve
 
@@ -61,15 +62,11 @@ def replay(log: str, views: Sequence[FeatureView], claims: dict[str, Path] | Non
     Raises BadFeaturesError where there is no log, where it names none of the views, or lacks a column of one it names,
     and where a view does not fit its source.
     """
-    import duckdb
-
-    files = [str(file) for file in parquet_files(resolve(log))]
+    files = parquet_files(resolve(log))
     if not files:
         raise _bad(log, "files", "none", "Parquet, as serving logs it")
-    with duckdb.connect() as db:
-        db.execute("SET TimeZone = 'UTC'")
-        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-        db.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")  # noqa: S608
+    with connect() as db:
+        db.execute(f"CREATE VIEW log AS {cut_to_micros(db, reading(files))}")
         columns = [row[0] for row in db.execute("DESCRIBE log").fetchall()]
         named = [view for view in views if any(c.startswith(f"{view.metadata.name}__") for c in columns)]
         if not named:

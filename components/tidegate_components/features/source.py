@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import events_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["load_views", "open_source", "view_error"]
+__all__ = ["cut_to_micros", "load_views", "open_source", "reading", "view_error"]
 
 Connection: TypeAlias = Any
 """A DuckDB connection."""
@@ -52,13 +53,11 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     import duckdb
 
     path = resolve(view.spec.source.parquet.uri, claims)
-    files = [str(file) for file in parquet_files(path)]
+    files = parquet_files(path)
     if not files:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    reader = f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
     try:
-        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {_in_micros(db, reader)}")
+        db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
         _check_columns(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
@@ -68,8 +67,14 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
 
 
-def _in_micros(db: Connection, reader: str) -> str:
-    """The reader with times in nanoseconds, as pandas writes them, cut to microseconds."""
+def reading(files: Sequence[Path]) -> str:
+    """The query that reads Parquet files, whose columns need not be the same."""
+    listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    return f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
+
+
+def cut_to_micros(db: Connection, reader: str) -> str:
+    """The query `SELECT * FROM ...` with times in nanoseconds, as pandas writes them, cut to microseconds."""
     kinds = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMPTZ"}
     found = [(row[0], row[1]) for row in db.execute(f"DESCRIBE {reader}").fetchall()]
     casts = [f"CAST({quoted(name)} AS {kinds[kind]}) AS {quoted(name)}" for name, kind in found if kind in kinds]

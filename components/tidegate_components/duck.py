@@ -1,4 +1,4 @@
-"""DuckDB as the events rooms use it: naive times are UTC, whatever the machine's time zone."""
+"""A DuckDB connection for which naive times are UTC, whatever the time zone of the machine."""
 
 from __future__ import annotations
 
