@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS := --extra operator --extra pipelines --extra train --extra spark
+EXTRAS := --extra operator --extra pipelines --extra train --extra spark --extra streaming
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
