@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra pipelines --extra train --extra spark --extra
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo demo-down test check bench lint types layers crds format redis
+.PHONY: help setup demo demo-down test test-units test-cluster check bench lint types layers crds format redis
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,8 +52,14 @@ check: lint types layers ## The quick part: under a minute once .venv stands
 
 test: lint types layers redis ## Everything: unit, property, integration (real API server), e2e (real node, real Triton)
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
-	$(PYTEST) tests/unit tests/property -n 2
-	dev/with-cluster $(PYTEST) tests/integration tests/e2e
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-units test-cluster
+
+test-units: setup # without a cluster; they give way to the cluster's tests, which mostly wait, and speak when they end
+	@mkdir -p build; failed=0; nice -n 15 $(PYTEST) tests/unit tests/property -n 2 >build/test-units.log 2>&1 || failed=$$?; \
+	  echo; cat build/test-units.log; exit $$failed
+
+test-cluster: setup # against a real API server, node, Triton, gateway, Prometheus, Redis and MLflow
+	dev/with-cluster $(PYTEST) tests/integration tests/e2e --durations=15
 
 redis: # the unit tests of the online store speak to a real one of their own
 	@command -v redis-server >/dev/null || { echo "Installing redis-server"; \

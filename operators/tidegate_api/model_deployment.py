@@ -446,6 +446,7 @@ class ResolvedModel(Value):
     digest: str
     uri: str
     version: Annotated[str | None, Field(description="The registry's version number.")] = None
+    feature_views: Annotated[dict[str, str], Field(description="schemaHash of each view that the model reads.")] = {}
 
 
 class RevisionImages(Value):
@@ -586,6 +587,12 @@ class ModelDeploymentStatus(Value):
     verdict: Verdict | None = None
     history: list[HistoryEntry] = []
     conditions: list[Condition] = []
+
+    @property
+    def live(self) -> tuple[RevisionStatus, ...]:
+        """The revisions that answer requests, or may soon: stable and canary."""
+        canary = self.canary.revision if self.canary else None
+        return tuple(revision for revision in (self.stable, canary) if revision is not None)
 
 
 class ModelDeployment(Resource):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.model_deployment import HistoryEntry, RegistrySource, ResolvedModel
-from tidegate_api.model_package import DIGEST_TAG, PACKAGE_TAG
+from tidegate_api.model_package import DIGEST_TAG, FEATURE_VIEWS_TAG, PACKAGE_TAG
 from tidegate_operators.adapters.errors import NeighbourError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Registry:
         if not digest or not uri:
             message = f"Version {version.version} of {source.name} has no tag {DIGEST_TAG} or {PACKAGE_TAG}: register"
             raise NeighbourError("NotAPackage", f"{message} it with the pipeline, which packages and signs it")
-        return ResolvedModel(digest=digest, uri=uri, version=str(version.version))
+        views = json.loads(version.tags.get(FEATURE_VIEWS_TAG) or "{}")
+        return ResolvedModel(digest=digest, uri=uri, version=str(version.version), feature_views=views)
 
     def record(self, source: RegistrySource, entry: HistoryEntry) -> None:
         """Tell the version how its rollout ended; of a promoted one, move the promoted alias. Safe to repeat."""

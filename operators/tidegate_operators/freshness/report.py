@@ -42,15 +42,15 @@ class Run:
 
 
 def summarize(
-    view: FeatureView, runs: Iterable[Run], now: datetime, refusal: Failure | None = None
+    view: FeatureView, runs: Iterable[Run], now: datetime, schema: Condition, refusal: Failure | None = None
 ) -> tuple[FeatureViewStatus, tuple[Announcement, ...]]:
     """The status that follows from the runs seen, and what to announce. What an earlier run wrote stays known.
 
-    refusal: what the API server said where it would not have one of the view's objects.
+    schema: SchemaCompatible, as ruled. refusal: what the API server said where it would not have one of its objects.
     """
     ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _STILL)
     status = _with_report(view, view.status, ended)
-    conditions = [*_conditions(view, status, ended, now)]
+    conditions = [*_conditions(view, status, ended, now), schema]
     if refusal is not None:
         conditions[0] = _condition("Ready", "False", refusal.reason, refusal.message, now)
     kept = with_transition_times(view.status.conditions, conditions, view.metadata.generation)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
+from tidegate_api.model_deployment import ModelDeployment
+from tidegate_operators.freshness.evolution import Ruling, readers, rule_on
 from tidegate_operators.freshness.report import Report, Run, summarize
 from tidegate_operators.handlers.apply import apply_all
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.pods import is_stuck, unscheduled
+from tidegate_operators.resources.accepted import accepted_spec, outdated, revision_object
 from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
 from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
 
@@ -26,12 +31,14 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
 
     Raises RefusedError, once the status says so, where the API server will not have one of the view's objects.
     """
+    ruling = _rule(view, neighbours, now)
+    view = ruling.view
     existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
     wanted = materialization_objects(view, neighbours.platform)
     refusal = apply_all(neighbours.cluster, [body for body in wanted if body["kind"] != "Job" or existing is None])
     _prune(view, neighbours)
     runs = _runs(view, neighbours)
-    status, announcements = summarize(view, runs, now, refusal.failure if refusal else None)
+    status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
     for announcement in announcements:
         neighbours.cluster.announce(view, announcement, now)
     if status != view.status:
@@ -39,6 +46,28 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     if refusal is not None:
         raise refusal
     return _BUSY if status.phase in ("Pending", "Materializing") else _IDLE
+
+
+def _rule(view: FeatureView, neighbours: Neighbours, now: datetime) -> Ruling:
+    """Decide which definition is in force, and keep an accepted one where a restart finds it."""
+    cluster, namespace = neighbours.cluster, view.metadata.namespace
+    revisions = cluster.list("ControllerRevision", namespace, {FEATURE_VIEW_LABEL: view.metadata.name})
+    ruling = rule_on(view, accepted_spec(view, revisions), readers(view, _deployments(neighbours, namespace)), now)
+    body = revision_object(ruling.view, revisions)
+    if body is not None:
+        cluster.apply(body)
+        for name in outdated([*revisions, body]):
+            cluster.delete("ControllerRevision", namespace, name)
+    return ruling
+
+
+def _deployments(neighbours: Neighbours, namespace: str) -> list[ModelDeployment]:
+    """Those that this release can read: the others have an Event of their own."""
+    found = []
+    for body in neighbours.cluster.list("ModelDeployment", namespace, {}):
+        with suppress(TidegateError):
+            found.append(ModelDeployment.parse(body))
+    return found
 
 
 def _prune(view: FeatureView, neighbours: Neighbours) -> None:

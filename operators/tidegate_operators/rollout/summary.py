@@ -12,7 +12,16 @@ from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure
 __all__ = ["announce_changes", "summarize", "with_transition_times"]
 
 _SHORT_DIGEST = len("sha256:") + 8
-_UNREMARKABLE = {"Waiting", "NoEvents", "NoRollout", "RolloutUnderWay", "NoStableRevision", "Read", "Serving"}
+_UNREMARKABLE = {
+    "Waiting",
+    "NoEvents",
+    "NoRollout",
+    "RolloutUnderWay",
+    "NoStableRevision",
+    "Read",
+    "Serving",
+    "Compatible",
+}
 
 
 def summarize(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from test_resources import VIEW
 
 from rollouts import START
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus
-from tidegate_operators.freshness.report import Report, Run, summarize
+from tidegate_operators.freshness.evolution import rule_on
+from tidegate_operators.freshness.report import Report, Run
+from tidegate_operators.freshness.report import summarize as summarize_with
+from tidegate_operators.rollout.observed import Announcement
+
+
+def summarize(view: FeatureView, runs: list[Run], now: datetime) -> tuple[FeatureViewStatus, tuple[Announcement, ...]]:
+    return summarize_with(view, runs, now, rule_on(view, None, [], now).condition)
 
 
 def _view(status: FeatureViewStatus | None = None, **spec: Any) -> FeatureView:

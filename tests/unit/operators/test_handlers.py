@@ -70,7 +70,7 @@ class Named:
         return GOOD
 
 
-def _neighbours(memory: Memory) -> Neighbours:
+def neighbours_of(memory: Memory) -> Neighbours:
     return Neighbours(memory, None, Named(), PLATFORM)  # type: ignore[arg-type]
 
 
@@ -89,7 +89,7 @@ def _no_claim(name: str) -> str:
 
 
 def _look(memory: Memory, found: ModelDeployment) -> ModelDeployment:
-    model_deployment.reconcile(found, _neighbours(memory), START)
+    model_deployment.reconcile(found, neighbours_of(memory), START)
     return ModelDeployment.parse(_body(found) | {"status": memory.status})
 
 
@@ -100,7 +100,7 @@ def _body(found: ModelDeployment) -> Body:
 def test_a_view_whose_schedule_is_refused_says_so_and_still_materializes() -> None:
     memory = Memory(refused="CronJob")
     with pytest.raises(RefusedError):
-        feature_view.reconcile(FeatureView.parse(VIEW), _neighbours(memory), START)
+        feature_view.reconcile(FeatureView.parse(VIEW), neighbours_of(memory), START)
     ready = _condition(memory, "Ready")
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", "InvalidSpec", CRON)
     assert Announcement("Warning", "InvalidSpec", CRON) in memory.said
@@ -110,14 +110,14 @@ def test_a_view_whose_schedule_is_refused_says_so_and_still_materializes() -> No
 def test_a_deployment_whose_objects_are_refused_says_so() -> None:
     memory = Memory(refused="HorizontalPodAutoscaler")
     with pytest.raises(RefusedError):
-        model_deployment.reconcile(deployment(), _neighbours(memory), START)
+        model_deployment.reconcile(deployment(), neighbours_of(memory), START)
     assert _condition(memory, "Progressing")["reason"] == "InvalidSpec"
     assert memory.status["message"] == CRON
 
 
 def test_a_view_whose_claim_is_missing_names_the_field_and_the_remedy() -> None:
     memory = Memory(pods=(_unplaced(_no_claim("lake")),))
-    feature_view.reconcile(FeatureView.parse(VIEW), _neighbours(memory), START)
+    feature_view.reconcile(FeatureView.parse(VIEW), neighbours_of(memory), START)
     ready = _condition(memory, "Ready")
     assert ready["reason"] == "Unschedulable"
     assert ready["message"] == (
@@ -214,14 +214,14 @@ def test_the_metrics_of_a_deleted_deployment_go() -> None:
     show_rollout(owner, owner.status)
     where = {"namespace": "shop", "name": "ctr-ranker"}
     assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) == 0
-    assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), _neighbours(Memory())) is None
+    assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), neighbours_of(Memory())) is None
     assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) is None
 
 
 def test_an_object_that_an_older_crd_let_in_is_said_to_be_wrong() -> None:
     memory = Memory()
     memory.objects["FeatureView", "user-activity"] = VIEW | {"spec": {}}
-    triggers.reconcile(("FeatureView", "shop", "user-activity"), _neighbours(memory))
+    triggers.reconcile(("FeatureView", "shop", "user-activity"), neighbours_of(memory))
     assert [said.reason for said in memory.said] == ["InvalidSpec"]
     assert memory.status == {}
     with pytest.raises(TidegateError):
