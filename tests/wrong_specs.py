@@ -43,6 +43,9 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "64 hex digits"),
 ]
 
+_KAFKA = {"bootstrapServers": "kafka:9092", "topic": "events"}
+_SQL = {"sql": "SELECT * FROM source", "ttl": "1d", "features": [{"name": "n", "type": "Int64"}]}
+
 _NO_SCHEDULES = (
     "99 99 * * *",
     "*/15 * * *",
@@ -58,6 +61,9 @@ WRONG_VIEWS: list[tuple[Change, str]] = [
     (setting("features", to=VIEW["features"] * 2), "a name of its own"),
     (setting("features", 0, "aggregate", "window", to="0d"), "longer than 0"),
     (setting("freshness", to={"target": "0s"}), "longer than 0"),
+    (setting("source", "kafka", to=_KAFKA), "exactly one of parquet and kafka"),
+    (setting("source", to={"eventTimestamp": "event_time"}), "exactly one of parquet and kafka"),
+    (lambda spec: spec.update(_SQL, source={"kafka": _KAFKA, "eventTimestamp": "event_time"}), "sql reads Parquet"),
     *((setting("materialization", "schedule", to=cron), "five fields") for cron in _NO_SCHEDULES),
 ]
 

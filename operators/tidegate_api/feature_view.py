@@ -10,12 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
+from tidegate_api.errors import TidegateError
 from tidegate_api.hashes import content_hash
 from tidegate_api.resource import Condition, Resource, Time, Value, rule
 from tidegate_api.schedules import Schedule
 
 __all__ = [
     "Aggregate",
+    "Column",
     "Entity",
     "Feature",
     "FeatureView",
@@ -23,6 +25,7 @@ __all__ = [
     "FeatureViewStatus",
     "Interval",
     "JoinKey",
+    "KafkaSource",
     "Materialization",
     "Online",
     "SecretKeyRef",
@@ -63,14 +66,67 @@ class ParquetSource(Value):
     """A file, folder or glob: a path, file://PATH or pvc://CLAIM/PATH."""
 
 
+class Column(Value):
+    """A field of a message and its type."""
+
+    name: ColumnName
+    """The field."""
+    type: FeatureType
+    """Its type."""
+
+
+class KafkaSource(Value):
+    """Events as JSON objects, one a message, on a topic whose messages are keyed by the entity."""
+
+    bootstrap_servers: Annotated[str, Field(min_length=1, max_length=1024)]
+    """HOST:PORT[,HOST:PORT]"""
+    topic: Annotated[str, Field(pattern="^[A-Za-z0-9._-]+$", max_length=200)]
+    """The topic."""
+    columns: Annotated[
+        list[Column],
+        Field(max_length=256, description="Types of fields that do not follow from the view: docs/feature-views.md."),
+    ] = []
+
+    @property
+    def address(self) -> str:
+        """kafka://HOST:PORT/TOPIC."""
+        return f"kafka://{self.bootstrap_servers}/{self.topic}"
+
+
 class Source(Value):
     """Where the events are and which columns say when they happened and when they became known."""
 
-    parquet: Annotated[ParquetSource, Field(description="Parquet files: a path, file://, pvc://CLAIM/PATH.")]
+    rules: ClassVar = [rule("has(self.parquet) != has(self.kafka)", "exactly one of parquet and kafka must be set")]
+
+    files: Annotated[
+        ParquetSource | None, Field(alias="parquet", description="Parquet files: a path, file://, pvc://CLAIM/PATH.")
+    ] = None
+    kafka: Annotated[KafkaSource | None, Field(description="A topic; a stream keeps the view current.")] = None
     event_timestamp: Annotated[ColumnName, Field(description="Column with the time at which the event happened.")]
     created_timestamp: Annotated[
         ColumnName | None, Field(description="Column with the time at which the row became known.")
     ] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Source:
+        if (self.files is None) == (self.kafka is None):
+            raise ValueError("exactly one of parquet and kafka")
+        return self
+
+    @property
+    def parquet(self) -> ParquetSource:
+        """The files; raises TidegateError where the events come from Kafka, which has no history to read."""
+        if self.files is None:
+            raise TidegateError(
+                resource="FeatureView", field="spec.source", value=self.address, expected="source.parquet",
+                remedy="land the topic by `tidegate events ingest` and name its Parquet in a view of the same features",
+            )  # fmt: skip
+        return self.files
+
+    @property
+    def address(self) -> str:
+        """The files' uri or kafka://HOST:PORT/TOPIC, for people."""
+        return self.kafka.address if self.kafka is not None else self.parquet.uri
 
 
 class Aggregate(Value):
@@ -191,6 +247,10 @@ class FeatureViewSpec(Value):
             "each feature needs a name of its own: two have the same",
         ),
         rule("!has(self.sql) || has(self.ttl)", "ttl is required with sql: it bounds how long a row holds"),
+        rule(
+            "!has(self.sql) || !has(self.source.kafka)",
+            "sql reads Parquet: give each feature an aggregate, or land the topic and name its Parquet",
+        ),
     ]
 
     description: Annotated[str, Field(max_length=4096)] = ""
@@ -221,6 +281,12 @@ class FeatureViewSpec(Value):
         wrong = next((f.name for f in self.features if (f.aggregate is not None) != wanted), None)
         if wrong:
             raise ValueError(f"each feature to have an aggregate, or none and sql (see feature {wrong})")
+        return self
+
+    @model_validator(mode="after")
+    def _sql_reads_files(self) -> FeatureViewSpec:
+        if self.sql is not None and self.source.kafka is not None:
+            raise ValueError("aggregates where source.kafka is set: sql reads Parquet; land the topic for it")
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def describe(view: FeatureView) -> dict[str, Any]:
         "tags": spec.tags,
         "entity": spec.entity.name,
         "keys": [f"{key.name} {key.type}" for key in spec.entity.join_keys],
-        "source": spec.source.parquet.uri,
+        "source": spec.source.address,
         "ttl": format_duration(spec.ttl) if spec.ttl else None,
         "schemaHash": view.schema_hash,
         "transformHash": view.transform_hash,
