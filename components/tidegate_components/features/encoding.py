@@ -3,46 +3,154 @@
 Value: version (1 byte) | as-of time (8 bytes, big-endian microseconds) | schema (first 8 bytes of the schemaHash) |
 null bitmap (1 bit per feature) | the values that are not null, in the view's order, packed by type. Fixed sizes are
 little-endian; a text or list starts with its length as UInt32. The time stands early so that a server-side script can
-compare it without decoding.
+compare it without decoding. The schema under which a value was written lies beside the values, so that a reader with
+another one takes what both know, as Avro resolves a writer's and a reader's schema.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.features.errors import SchemaMismatchError
+from tidegate_api.hashes import content_hash
 
-__all__ = ["StoredValue", "decode", "encode", "from_micros", "key_of", "to_micros", "watermark_key"]
+__all__ = [
+    "Codec",
+    "Schema",
+    "StoredValue",
+    "from_micros",
+    "key_of",
+    "schema_key",
+    "schema_of",
+    "to_micros",
+    "watermark_key",
+]
 
 _VERSION = 1
 _HEADER = struct.Struct(">BQ8s")
+_AS_OF = struct.Struct(">Q")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKERS = {"Int64": struct.Struct("<q"), "Float64": struct.Struct("<d"), "Bool": struct.Struct("<?")}
 _LENGTH = struct.Struct("<I")
+_FINGERPRINT = 8
 
 
-@dataclass(frozen=True)
-class StoredValue:
+class StoredValue(NamedTuple):
     """One entity's features as of `as_of` (UTC microseconds), in the view's order; None is null."""
 
     as_of: int
     values: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Schema:
+    """Names and types of a view's keys and features, in order: what its schemaHash covers."""
+
+    keys: tuple[tuple[str, str], ...]
+    features: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, view: FeatureView) -> Schema:
+        """The schema that the view's values are written under."""
+        keys = tuple((key.name, key.type) for key in view.spec.entity.join_keys)
+        return cls(keys, tuple((feature.name, feature.type) for feature in view.spec.features))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Schema:
+        """The inverse of to_json."""
+        body = json.loads(text)
+        return cls(tuple(map(tuple, body["keys"])), tuple(map(tuple, body["features"])))
+
+    def to_json(self) -> str:
+        """What the schemaHash is the hash of."""
+        return json.dumps({"keys": self.keys, "features": self.features})
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The first bytes of the schemaHash; they stand in every value."""
+        return bytes.fromhex(content_hash(json.loads(self.to_json())))[:_FINGERPRINT]
+
+    def projection(self, reader: Schema) -> tuple[int, ...] | None:
+        """Where each of the reader's features stands in a value of this schema; none where one is not there."""
+        there = {feature: i for i, feature in enumerate(self.features)}
+        if reader.keys != self.keys or any(feature not in there for feature in reader.features):
+            return None
+        return tuple(there[feature] for feature in reader.features)
+
+
+class Codec:
+    """Packs and unpacks the values of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.fingerprint = schema.fingerprint
+        self._types = tuple(kind for _, kind in schema.features)
+        self._no_nulls = bytes((len(self._types) + 7) // 8)
+        self._at = _HEADER.size + len(self._no_nulls)
+        self._whole = _whole(self._types)
+
+    def encode(self, stored: StoredValue) -> bytes:
+        """Pack a value."""
+        nulls, parts = 0, []
+        for i, (kind, value) in enumerate(zip(self._types, stored.values, strict=True)):
+            if value is None:
+                nulls |= 1 << i
+            else:
+                parts.append(_pack(kind, value))
+        bitmap = nulls.to_bytes(len(self._no_nulls), "little")
+        return _HEADER.pack(_VERSION, stored.as_of, self.fingerprint) + bitmap + b"".join(parts)
+
+    def decode(self, data: bytes) -> StoredValue:
+        """The inverse of encode, for a value that was written under this schema (see schema_of)."""
+        (as_of,) = _AS_OF.unpack_from(data, 1)
+        bitmap = data[_HEADER.size : self._at]
+        if self._whole is not None and bitmap == self._no_nulls:
+            return StoredValue(as_of, self._whole.unpack_from(data, self._at))
+        nulls = int.from_bytes(bitmap, "little")
+        at, values = self._at, list[Any]()
+        for i, kind in enumerate(self._types):
+            value = None
+            if not nulls >> i & 1:
+                value, at = _unpack(kind, data, at)
+            values.append(value)
+        return StoredValue(as_of, tuple(values))
+
+
+def schema_of(data: bytes) -> bytes:
+    """The fingerprint of the schema that a value was written under; empty for a version unknown to this release."""
+    return data[1 + _AS_OF.size : _HEADER.size] if data[0] == _VERSION else b""
+
+
+def _whole(types: Sequence[str]) -> struct.Struct | None:
+    """All values at once, where each has a fixed size and needs no conversion."""
+    if not all(kind in _PACKERS for kind in types):
+        return None
+    return struct.Struct("<" + "".join(_PACKERS[kind].format.lstrip("<") for kind in types))
+
+
 def key_of(view: str, entity: Sequence[object]) -> str:
     """The online key of an entity: cluster-safe (no hash tag, so entities spread over the slots), readable."""
-    return f"tidegate:{view}:" + ",".join(quote(str(part), safe="") for part in entity)
+    return f"tidegate:{view}:" + ",".join([_key_part(part) for part in entity])
+
+
+def _key_part(part: object) -> str:
+    return str(part) if type(part) is int else quote(str(part), safe="")
 
 
 def watermark_key(view: str) -> str:
     """The key of a view's watermark."""
     return f"tidegate:{view}::watermark"
+
+
+def schema_key(view: str, fingerprint: bytes) -> str:
+    """The key of a schema that values of the view were written under."""
+    return f"tidegate:{view}::schema:{fingerprint.hex()}"
 
 
 def to_micros(time: datetime) -> int:
@@ -53,41 +161,6 @@ def to_micros(time: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """The inverse of to_micros."""
     return _EPOCH + timedelta(microseconds=micros)
-
-
-def encode(view: FeatureView, stored: StoredValue) -> bytes:
-    """Pack a value under the view's schema."""
-    nulls, parts = 0, []
-    for i, (feature, value) in enumerate(zip(view.spec.features, stored.values, strict=True)):
-        if value is None:
-            nulls |= 1 << i
-        else:
-            parts.append(_pack(feature.type, value))
-    bitmap = nulls.to_bytes((len(view.spec.features) + 7) // 8, "little")
-    return _HEADER.pack(_VERSION, stored.as_of, _schema(view)) + bitmap + b"".join(parts)
-
-
-def decode(view: FeatureView, data: bytes) -> StoredValue:
-    """The inverse of encode. Raises SchemaMismatchError where the value was written under another schema."""
-    version, as_of, schema = _HEADER.unpack_from(data)
-    if version != _VERSION or schema != _schema(view):
-        raise SchemaMismatchError(
-            resource=f"FeatureView {view.metadata.name}", field="schemaHash of a stored value", value=schema.hex(),
-            expected=_schema(view).hex(), remedy="materialize the view again, or read with the view that wrote it",
-        )  # fmt: skip
-    size = (len(view.spec.features) + 7) // 8
-    nulls = int.from_bytes(data[_HEADER.size : _HEADER.size + size], "little")
-    at, values = _HEADER.size + size, list[Any]()
-    for i, feature in enumerate(view.spec.features):
-        value = None
-        if not nulls >> i & 1:
-            value, at = _unpack(feature.type, data, at)
-        values.append(value)
-    return StoredValue(as_of, tuple(values))
-
-
-def _schema(view: FeatureView) -> bytes:
-    return bytes.fromhex(view.schema_hash)[:8]
 
 
 def _pack(kind: str, value: Any) -> bytes:

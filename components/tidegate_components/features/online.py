@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.features.encoding import StoredValue, decode, encode, key_of, watermark_key
-from tidegate_components.features.errors import OnlineStoreError
+from tidegate_components.features.encoding import (
+    Codec,
+    Schema,
+    StoredValue,
+    key_of,
+    schema_key,
+    schema_of,
+    watermark_key,
+)
+from tidegate_components.features.errors import OnlineStoreError, SchemaMismatchError
 
 __all__ = ["OnlineStore", "Watermark", "defaults", "expiry_ms", "open_store"]
 
 _BATCH = 1000
 _TIMEOUT_S = 5
+_LIMITS = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
 
 _WRITE_IF_NEWER = """
 local there = redis.call('GET', KEYS[1])
@@ -53,32 +62,81 @@ class OnlineStore:
     def __init__(self, client: Any, url: str) -> None:
         self._client = client
         self._url = url
+        self._is_cluster = hasattr(client, "get_nodes")
         self._write = client.register_script(_WRITE_IF_NEWER)
         self._swap = client.register_script(_COMPARE_AND_SET)
+        self._written_under: dict[tuple[str, bytes], Codec] = {}
 
     def write(self, view: FeatureView, rows: Iterable[tuple[tuple[Any, ...], StoredValue, int]]) -> int:
         """Write (entity key, value, expiry in Unix ms; 0: never) where nothing newer is there; returns the rows."""
-        written = 0
+        written, codec = 0, Codec(Schema.of(view))
         with _speaking(self._url):
+            self._client.set(schema_key(view.metadata.name, codec.fingerprint), codec.schema.to_json())
             for batch in _batched(rows, _BATCH):
                 pipe = self._client.pipeline(transaction=False)
                 for entity, value, expires in batch:
                     key = key_of(view.metadata.name, entity)
-                    self._write(keys=[key], args=[encode(view, value), expires], client=pipe)
+                    self._queue_write(pipe, key, codec.encode(value), expires)
                 pipe.execute()
                 written += len(batch)
         return written
 
+    def _queue_write(self, pipe: Any, key: str, value: bytes, expires: int) -> None:
+        """A cluster's pipeline refuses scripts by digest, since a node may not have them: there the text goes along."""
+        if self._is_cluster:
+            pipe.execute_command("EVAL", _WRITE_IF_NEWER, 1, key, value, expires)
+        else:
+            self._write(keys=[key], args=[value, expires], client=pipe)
+
     def read(self, wanted: Sequence[tuple[FeatureView, Sequence[object]]]) -> list[StoredValue | None]:
         """The stored values of (view, entity key) pairs in one round trip, also of several views; None: not there.
 
-        Raises SchemaMismatchError where a value was written under another schema than the view's.
+        A value that was written under another schema gives what the view's schema has too. Raises SchemaMismatchError
+        where it lacks one of the view's features, or has it with another type.
         """
         if not wanted:
             return []
         with _speaking(self._url):
-            found = self._client.mget([key_of(view.metadata.name, entity) for view, entity in wanted])
-        return [decode(view, data) if data else None for (view, _), data in zip(wanted, found, strict=True)]
+            found = self._mget([key_of(view.metadata.name, entity) for view, entity in wanted])
+        views = {id(view): view for view, _ in wanted}
+        decoders = {identity: self._decoder(view) for identity, view in views.items()}
+        return [decoders[id(view)](data) if data else None for (view, _), data in zip(wanted, found, strict=True)]
+
+    def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """One command; on a cluster, whose slots a command cannot cross, one pipeline to all of its nodes."""
+        if not self._is_cluster:
+            return list(self._client.mget(keys))
+        pipe = self._client.pipeline()
+        for key in keys:
+            pipe.get(key)
+        return list(pipe.execute())
+
+    def _decoder(self, view: FeatureView) -> Callable[[bytes], StoredValue]:
+        reader = Codec(Schema.of(view))
+
+        def decode(data: bytes) -> StoredValue:
+            fingerprint = schema_of(data)
+            if fingerprint == reader.fingerprint:
+                return reader.decode(data)
+            writer = self._writer(view, fingerprint)
+            places = writer.schema.projection(reader.schema)
+            if places is None:
+                raise _mismatch(view, fingerprint, reader)
+            stored = writer.decode(data)
+            return StoredValue(stored.as_of, tuple(stored.values[place] for place in places))
+
+        return decode
+
+    def _writer(self, view: FeatureView, fingerprint: bytes) -> Codec:
+        """What a value with this fingerprint was written with; a schema never changes, so it is read once."""
+        name = (view.metadata.name, fingerprint)
+        if name not in self._written_under:
+            with _speaking(self._url):
+                text = self._client.get(schema_key(*name)) if fingerprint else None
+            if text is None:
+                raise _mismatch(view, fingerprint, Codec(Schema.of(view)))
+            self._written_under[name] = Codec(Schema.from_json(text))
+        return self._written_under[name]
 
     def watermark(self, view: FeatureView) -> Watermark | None:
         """How far the view is materialized; None: never."""
@@ -98,9 +156,19 @@ def open_store(url: str) -> OnlineStore:
     import redis
 
     with _speaking(url):
-        client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        client = redis.Redis.from_url(url, **_LIMITS)
+        if client.info("cluster").get("cluster_enabled"):
+            client = redis.RedisCluster.from_url(url, **_LIMITS)
         client.ping()
     return OnlineStore(client, url)
+
+
+def _mismatch(view: FeatureView, fingerprint: bytes, reader: Codec) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        resource=f"FeatureView {view.metadata.name}", field="schemaHash of a stored value", value=fingerprint.hex(),
+        expected=f"{reader.fingerprint.hex()}, or a schema that has all of its features",
+        remedy="materialize the view again, or read with the view that wrote it",
+    )  # fmt: skip
 
 
 def defaults(view: FeatureView) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidegate_components.features.encoding import StoredValue, decode, encode, from_micros, to_micros
+from tidegate_components.features.encoding import Codec, Schema, StoredValue, from_micros, schema_of, to_micros
 from unit.components.shop import parsed, view_body
 
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
@@ -34,7 +34,11 @@ def rows(draw: st.DrawFn) -> tuple[Any, StoredValue]:
 @given(rows())
 def test_what_is_packed_is_unpacked(row: tuple[Any, StoredValue]) -> None:
     view, value = row
-    assert decode(view, encode(view, value)) == value
+    codec = Codec(Schema.of(view))
+    data = codec.encode(value)
+    assert codec.decode(data) == value
+    assert schema_of(data) == bytes.fromhex(view.schema_hash)[:8]
+    assert Schema.from_json(codec.schema.to_json()) == codec.schema
 
 
 @given(BY_TYPE["Timestamp"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unit.components.servers import mlflow_server, redis_server
+from unit.components.servers import free_port, mlflow_server, redis_server, serve_all_slots
 from unit.components.sharing import once, shared_folder
 from unit.components.trained import Trained, load_shop, train_shop
 
@@ -15,6 +15,15 @@ from unit.components.trained import Trained, load_shop, train_shop
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis Cluster of one node: it refuses commands across slots as a larger one does."""
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with redis_server(tmp_path_factory.mktemp("redis-cluster"), *options) as url:
+        serve_all_slots(url)
         yield url
 
 

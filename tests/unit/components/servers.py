@@ -44,15 +44,27 @@ def _wait(process: subprocess.Popen[bytes], is_up: Callable[[], bool], log: Path
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, *options: str) -> Iterator[str]:
     """A Redis of one's own; its url."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.fail("redis-server is missing: apt-get install redis-server")
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     with running(command, lambda: _listens(port), folder / "redis.log"):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+def serve_all_slots(url: str, seconds: float = 20) -> None:
+    """Give every slot to a Redis Cluster's only node, and wait until it says so."""
+    import redis
+
+    client = redis.Redis.from_url(url)
+    client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+    deadline = time.monotonic() + seconds
+    while client.execute_command("CLUSTER INFO").get("cluster_state") != "ok":
+        assert time.monotonic() < deadline, "the cluster does not take its slots"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,36 @@ def test_values_expire_with_the_ttl(tmp_path: Path, redis_url: str, store: Onlin
     assert expires == int((NOW + timedelta(days=30)).timestamp() * 1000) + 1
 
 
-def test_a_value_of_another_schema_is_never_decoded(tmp_path: Path, store: OnlineStore) -> None:
+def with_features(view: FeatureView, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> FeatureView:
+    body = view.to_dict()
+    body["spec"]["features"] = change(body["spec"]["features"])
+    return parsed(body)
+
+
+def test_a_reader_of_fewer_or_moved_features_takes_what_it_knows(tmp_path: Path, store: OnlineStore) -> None:
     view = make_view(tmp_path, [recent(1, 5, 2)])
     materialize(view, store, NOW)
-    body = view.to_dict()
-    body["spec"]["features"] = body["spec"]["features"][:2]
+    reader = with_features(view, lambda features: [features[2], features[0]])
+    assert stored(store, reader, 1, 9) == [{"last": 2, "count": 1}, {"last": None, "count": 0}]
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"type": "String"}])
+def test_a_value_that_lacks_a_feature_of_the_reader_is_never_decoded(
+    tmp_path: Path, store: OnlineStore, change: dict[str, Any]
+) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2)])
+    materialize(view, store, NOW)
+    reader = with_features(view, lambda features: [features[0] | change, *features[1:]])
     with pytest.raises(SchemaMismatchError, match="materialize the view again"):
-        stored(store, parsed(body), 1)
+        stored(store, reader, 1)
+
+
+def test_a_cluster_is_written_and_read_in_one_go(tmp_path: Path, redis_cluster_url: str) -> None:
+    store = open_store(redis_cluster_url)
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(500)])
+    materialize(view, store, NOW)
+    materialize(view, store, NOW)
+    assert [row["sum"] for row in stored(store, view, *range(500))] == list(range(500))
 
 
 def test_a_store_that_does_not_answer_is_named(tmp_path: Path) -> None:
