@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra pipelines --extra train --extra spark --extra
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo demo-down test test-units test-cluster check bench lint types layers crds format redis
+.PHONY: help setup demo demo-down test test-units test-cluster ready cluster-parts check bench lint types layers crds format redis
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml uv.lock
 	@$(BIN)/uv sync --quiet --frozen --inexact $(EXTRAS)
 	@touch $@
 
-demo: setup ## The main job, end to end, on a real cluster on this machine
+demo: ready ## The main job, end to end, on a real cluster on this machine
 	@PYTHONPATH=dev $(BIN)/python -m tidegate_demo
 
 demo-down: ## Remove the demo and the cluster; leaves nothing behind but caches
@@ -50,9 +50,15 @@ check: lint types layers ## The quick part: under a minute once .venv stands
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
 	$(PYTEST) tests/unit/operators tests/unit/api -n 2 -q
 
-test: lint types layers redis ## Everything: unit, property, integration (real API server), e2e (real node, real Triton)
+test: ready lint types layers redis ## Everything: unit, property, integration (real API server), e2e (real node, Triton)
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-units test-cluster
+
+ready: # programs compile and images are built while .venv is filled
+	@$(MAKE) --no-print-directory --jobs=2 setup cluster-parts
+
+cluster-parts:
+	@dev/cluster prepare
 
 test-units: setup # without a cluster; they give way to the cluster's tests, which mostly wait, and speak when they end
 	@mkdir -p build; failed=0; nice -n 15 $(PYTEST) tests/unit tests/property -n 2 >build/test-units.log 2>&1 || failed=$$?; \

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tidegate_demo.facts import facts
 from tidegate_demo.install import everything
-from tidegate_demo.story import DEPLOYMENT, HOST, VIEWS, Story, requests_file
+from tidegate_demo.story import DEPLOYMENT, HOST, VIEWS, Story, feature_log, requests_file
 from tidegate_dev import paths
 from tidegate_dev.errors import DevError
 from tidegate_dev.progress import Progress
@@ -35,12 +35,12 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="plain progress lines")
     parser.add_argument("--picture", type=Path, help="write the summary as SVG too")
     options = parser.parse_args()
-    progress = Progress(options.plain)
+    progress, work = Progress(options.plain), paths.state() / "demo"
     start = time.monotonic()
     try:
         installed = everything(progress)
-        Story(installed.cluster, installed.addresses, paths.state() / "demo", progress).tell()
-        found = facts(installed.cluster, installed.addresses, DEPLOYMENT, VIEWS)
+        Story(installed.cluster, installed.addresses, work, progress).tell()
+        found = facts(installed.cluster, installed.addresses, DEPLOYMENT, VIEWS, feature_log(work))
     except DevError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -88,10 +88,19 @@ def _versions(found: dict[str, Any]) -> Table:
 
 
 def _views(found: dict[str, Any]) -> Table:
-    table = _table("feature views", "view", "ready", "written by the last run", "watermark")
+    columns = ("view", "ready", "written by the last run", "watermark", "values served", "other than defined")
+    table = _table("feature views", *columns)
+    served = {view["view"]: _served(view) for view in found["featureReplay"]["views"]}
     for row in found["views"]:
-        table.add_row(row["name"], str(row["ready"]), str(row["rows"]), str(row["watermark"]))
+        table.add_row(row["name"], str(row["ready"]), str(row["rows"]), str(row["watermark"]), *served[row["name"]])
     return table
+
+
+def _served(view: dict[str, Any]) -> tuple[str, str]:
+    """Logged values of a view, and how many of them replay as another."""
+    counts = [feature["outcomes"] for feature in view["features"]]
+    total = sum(sum(outcomes.values()) for outcomes in counts)
+    return f"{total:,}", f"{total - sum(outcomes['equal'] for outcomes in counts):,}"
 
 
 if __name__ == "__main__":

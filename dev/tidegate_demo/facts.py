@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +12,10 @@ import httpx
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment
 from tidegate_components.features.online import open_store
+from tidegate_components.features.replay import replay
+from tidegate_components.features.replay_report import to_json
 from tidegate_demo.cluster import Cluster
+from tidegate_dev import paths
 
 __all__ = ["Addresses", "counted_until", "facts", "requests_of", "timeline"]
 
@@ -28,8 +32,8 @@ class Addresses:
     gateway: str
 
 
-def facts(cluster: Cluster, addresses: Addresses, name: str, views: Sequence[str]) -> dict[str, Any]:
-    """Everything that demo.json says."""
+def facts(cluster: Cluster, addresses: Addresses, name: str, views: Sequence[str], log: Path) -> dict[str, Any]:
+    """Everything that demo.json says. log: what serving logged of the features that it used."""
     deployment = ModelDeployment.parse(cluster.get("modeldeployment", name))
     found = [FeatureView.parse(cluster.get("featureview", view)) for view in views]
     return {
@@ -39,6 +43,7 @@ def facts(cluster: Cluster, addresses: Addresses, name: str, views: Sequence[str
         "challenger": _alias(addresses, name, "challenger"),
         "autoscalers": _autoscalers(cluster, name),
         "views": [_view(view, addresses) for view in found],
+        "featureReplay": to_json(replay(str(log), found, {"lake": paths.lake()})),
         "timeline": timeline(cluster, name),
         "addresses": {"mlflow": addresses.mlflow, "prometheus": addresses.prometheus, "gateway": addresses.gateway},
     }

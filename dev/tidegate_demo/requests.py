@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_package import InputTensor, ModelManifest
-from tidegate_components.features.online import OnlineStore, defaults
+from tidegate_components.features.serving import FeatureService
 
 __all__ = ["Slates", "write_bodies"]
 
 _NEW_USER = 100_000
 Row = Mapping[str, Any]
-Key = tuple[Any, ...]
-Features = Mapping[tuple[str, Key], Row]
 
 
 @dataclass(frozen=True)
@@ -32,24 +29,23 @@ class Slates:
 
 
 def write_bodies(
-    into: Path,
-    manifest: ModelManifest,
-    views: Sequence[FeatureView],
-    store: OnlineStore,
-    impressions: Sequence[Row],
-    slates: Slates,
+    into: Path, manifest: ModelManifest, service: FeatureService, impressions: Sequence[Row], slates: Slates
 ) -> int:
     """Write one KServe v2 request body a line; returns how many.
 
-    impressions: rows with the context columns that the model reads. Features come from the online store, and where it
-    holds none for an entity, from the view's defaults, as any client does it.
+    impressions: rows with the context columns that the model reads. The rest are features of the online store, which
+    the service logs under the request's id.
     """
-    rows = _drawn(impressions, slates)
-    features = _features(views, store, [row for slate in rows for row in slate])
-    slates_with_features = [[_with_features(row, views, features) for row in slate] for slate in rows]
-    lines = [json.dumps({"inputs": [_tensor(t, slate) for t in manifest.inputs]}) for slate in slates_with_features]
+    drawn = _drawn(impressions, slates)
+    lines = [_body(manifest, service, f"{slates.seed}-{number}", slate) for number, slate in enumerate(drawn)]
     into.write_text("\n".join(lines) + "\n")
     return len(lines)
+
+
+def _body(manifest: ModelManifest, service: FeatureService, request: str, slate: Sequence[Row]) -> str:
+    features = service.read(request, slate)
+    rows = [{**row, **found} for row, found in zip(slate, features, strict=True)]
+    return json.dumps({"id": request, "inputs": [_tensor(tensor, rows) for tensor in manifest.inputs]})
 
 
 def _drawn(impressions: Sequence[Row], slates: Slates) -> list[list[dict[str, Any]]]:
@@ -61,31 +57,6 @@ def _drawn(impressions: Sequence[Row], slates: Slates) -> list[list[dict[str, An
         if generator.random() < slates.new_users:
             user["user_id"] = _NEW_USER + number
         found.append([row | user for row in slate])
-    return found
-
-
-def _features(views: Sequence[FeatureView], store: OnlineStore, rows: Sequence[Row]) -> Features:
-    """Values by view and entity key, named as the model's columns are; all views and entities in one round trip."""
-    wanted = [(view, key) for view in views for key in sorted({_key(view, row) for row in rows})]
-    found = store.read(wanted)
-    return {
-        (view.metadata.name, key): _named(view, stored.values if stored else defaults(view))
-        for (view, key), stored in zip(wanted, found, strict=True)
-    }
-
-
-def _key(view: FeatureView, row: Row) -> Key:
-    return tuple(row[key.name] for key in view.spec.entity.join_keys)
-
-
-def _named(view: FeatureView, values: Sequence[Any]) -> Row:
-    return {f"{view.metadata.name}__{f.name}": value for f, value in zip(view.spec.features, values, strict=True)}
-
-
-def _with_features(row: Row, views: Sequence[FeatureView], features: Features) -> Row:
-    found = dict(row)
-    for view in views:
-        found |= features[view.metadata.name, _key(view, row)]
     return found
 
 

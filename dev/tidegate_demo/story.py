@@ -25,7 +25,7 @@ from tidegate_demo.traffic import Target, traffic
 from tidegate_dev import paths
 from tidegate_dev.progress import Progress
 
-__all__ = ["CHAPTERS", "DEPLOYMENT", "HOST", "VIEWS", "Chapter", "Story", "requests_file"]
+__all__ = ["CHAPTERS", "DEPLOYMENT", "HOST", "VIEWS", "Chapter", "Story", "feature_log", "requests_file"]
 
 DEPLOYMENT = "ctr-ranker"
 HOST = "ctr.example.com"
@@ -41,6 +41,11 @@ _FRESH = timedelta(days=1)
 def requests_file(work: Path) -> Path:
     """Where the demo keeps the requests that it sends: one body a line."""
     return work / "requests.jsonl"
+
+
+def feature_log(work: Path) -> Path:
+    """Where the demo logs the features that its requests were made of."""
+    return work / "feature-log"
 
 
 @dataclass(frozen=True)
@@ -158,15 +163,19 @@ class Story:
         return found
 
     def _write_bodies(self) -> Path:
-        """Requests with the features that are in Redis now."""
+        """Requests with the features that are in Redis now, which are logged as any service logs them."""
         from tidegate_components.events.movielens import fetch_movielens, movielens_tables
         from tidegate_components.features.online import open_store
+        from tidegate_components.features.serving import FeatureService, ParquetLog
 
         into = requests_file(self.work)
         views = [FeatureView.load(_EXAMPLES / f"{name}.yaml") for name in VIEWS]
         newest = datetime.fromisoformat(self._newest_event())
         impressions = movielens_tables(fetch_movielens(), newest)["impressions"].slice(0, 20_000).to_pylist()
-        write_bodies(into, self._manifest(), views, open_store(self.addresses.redis), impressions, Slates())
+        log = ParquetLog(feature_log(self.work), views)
+        service = FeatureService(views, open_store(self.addresses.redis), log)
+        write_bodies(into, self._manifest(), service, impressions, Slates())
+        log.close()
         return into
 
     def _manifest(self) -> ModelManifest:

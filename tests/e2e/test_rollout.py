@@ -14,6 +14,7 @@ from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.model_package import ModelManifest
 from tidegate_components.events.movielens import fetch_movielens, movielens_tables
 from tidegate_components.features.online import open_store
+from tidegate_components.features.serving import FeatureService
 from tidegate_demo.facts import requests_of
 from tidegate_demo.requests import Slates, write_bodies
 from tidegate_demo.traffic import Target, traffic
@@ -46,8 +47,8 @@ def _bodies(live: Live, trained: Trained, into: Path, new_users: float) -> Path:
     views = [FeatureView.load(file) for file in sorted((REPOSITORY / "manifests" / "examples").glob("*-*y.yaml"))]
     manifest = ModelManifest.model_validate_json((trained.package / "model.json").read_text())
     impressions = movielens_tables(fetch_movielens())["impressions"].slice(0, 5000).to_pylist()
-    store = open_store(live.addresses.redis)
-    write_bodies(into, manifest, views, store, impressions, Slates(new_users=new_users))
+    service = FeatureService(views, open_store(live.addresses.redis))
+    write_bodies(into, manifest, service, impressions, Slates(new_users=new_users))
     return into
 
 

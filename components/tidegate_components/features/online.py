@@ -51,6 +51,11 @@ class Watermark:
     schema_hash: str
     transform_hash: str
 
+    @classmethod
+    def from_json(cls, text: str | bytes | None) -> Watermark | None:
+        """The inverse of to_json; none of none."""
+        return cls(*json.loads(text)) if text else None
+
     def to_json(self) -> str:
         """Canonical text, so that it can be compared as a string."""
         return json.dumps([self.micros, self.schema_hash, self.transform_hash])
@@ -94,13 +99,25 @@ class OnlineStore:
         A value that was written under another schema gives what the view's schema has too. Raises SchemaMismatchError
         where it lacks one of the view's features, or has it with another type.
         """
-        if not wanted:
-            return []
+        return self.read_with_watermarks(wanted, ())[0]
+
+    def read_with_watermarks(
+        self, wanted: Sequence[tuple[FeatureView, Sequence[object]]], views: Sequence[FeatureView]
+    ) -> tuple[list[StoredValue | None], list[Watermark | None]]:
+        """As `read`, with how far each of `views` is materialized, in the same round trip.
+
+        What is not stored has its default as of the watermark.
+        """
+        keys = [key_of(view.metadata.name, entity) for view, entity in wanted]
+        keys += [watermark_key(view.metadata.name) for view in views]
+        if not keys:
+            return [], []
         with _speaking(self._url):
-            found = self._mget([key_of(view.metadata.name, entity) for view, entity in wanted])
-        views = {id(view): view for view, _ in wanted}
-        decoders = {identity: self._decoder(view) for identity, view in views.items()}
-        return [decoders[id(view)](data) if data else None for (view, _), data in zip(wanted, found, strict=True)]
+            found = self._mget(keys)
+        readers = {id(view): view for view, _ in wanted}
+        decoders = {identity: self._decoder(view) for identity, view in readers.items()}
+        values = [decoders[id(view)](data) if data else None for (view, _), data in zip(wanted, found, strict=False)]
+        return values, [Watermark.from_json(data) for data in found[len(wanted) :]]
 
     def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """One command; on a cluster, whose slots a command cannot cross, one pipeline to all of its nodes."""
@@ -142,7 +159,7 @@ class OnlineStore:
         """How far the view is materialized; None: never."""
         with _speaking(self._url):
             found = self._client.get(watermark_key(view.metadata.name))
-        return Watermark(*json.loads(found)) if found else None
+        return Watermark.from_json(found)
 
     def advance(self, view: FeatureView, before: Watermark | None, after: Watermark) -> bool:
         """Set the watermark to `after` if it still is `before`; False where another run moved it meanwhile."""

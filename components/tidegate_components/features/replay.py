@@ -1,8 +1,10 @@
 """Replay: recompute offline what serving used, as known at the as-of time that came with each value.
 
 The log has a row per request and entity: `request_id`, `event_time` (when it was asked), the join keys, and for each
-view a column `VIEW__FEATURE` per feature and `VIEW__as_of`, the time that the stored value carried (null: nothing was
-stored and the defaults were used). What serving used and what the definition gives must be the same at that time; how
+view a column `VIEW__FEATURE` per feature and `VIEW__as_of`, the time that the stored value carried; features.serving
+writes it, with `VIEW__stored` (false: nothing was stored, the defaults were used, and the time is the watermark). A log
+without that column has a null time where nothing was stored. The event table `feature_log` holds the same columns as
+JSON in `features`. What serving used and what the definition gives must be the same at that time; how
 old it was when it was used is another matter, and is reported as staleness.
 """
 
@@ -17,8 +19,9 @@ from tidegate_api.feature_view import Feature, FeatureView
 from tidegate_components.duck import connect
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
+from tidegate_components.features.serving import as_of_column, stored_column
 from tidegate_components.features.source import Connection, cut_to_micros, open_source, reading, view_error
-from tidegate_components.features.sql import SQL_TYPES, as_of_query, micros, quoted
+from tidegate_components.features.sql import SQL_TYPES, as_of_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
 __all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "replay"]
@@ -67,11 +70,32 @@ def replay(log: str, views: Sequence[FeatureView], claims: dict[str, Path] | Non
         raise _bad(log, "files", "none", "Parquet, as serving logs it")
     with connect() as db:
         db.execute(f"CREATE VIEW log AS {cut_to_micros(db, reading(files))}")
-        columns = [row[0] for row in db.execute("DESCRIBE log").fetchall()]
+        if "features" in (columns := _columns(db)):
+            db.execute(f"CREATE OR REPLACE VIEW log AS {_unpacked(db, views, reading(files))}")
+            columns = _columns(db)
         named = [view for view in views if any(c.startswith(f"{view.metadata.name}__") for c in columns)]
         if not named:
             raise _bad(log, "columns", ", ".join(columns), f"VIEW__FEATURE of {', '.join(_names(views))}")
         return [_replay_view(db, log, columns, view, claims) for view in named]
+
+
+def _columns(db: Connection) -> list[str]:
+    return [row[0] for row in db.execute("DESCRIBE log").fetchall()]
+
+
+def _unpacked(db: Connection, views: Sequence[FeatureView], reader: str) -> str:
+    """The landed event table, whose JSON holds the columns of each row's views, with a column each."""
+    wanted = [name for view in views for name in _log_columns(view)]
+    present = {row[0] for row in db.execute("SELECT DISTINCT unnest(json_keys(features)) FROM log").fetchall()}
+    columns = [f"features->>'$.{quoted(name)}' AS {quoted(name)}" for name in dict.fromkeys(wanted) if name in present]
+    return f"SELECT request_id, event_time, {', '.join(columns) or 'NULL'} FROM ({reader})"  # noqa: S608
+
+
+def _log_columns(view: FeatureView) -> list[str]:
+    """The columns that a log must have of a view, and may have of it."""
+    name = view.metadata.name
+    features = [column_name(name, feature.name) for feature in view.spec.features]
+    return [*(key.name for key in view.spec.entity.join_keys), as_of_column(name), stored_column(name), *features]
 
 
 def _names(views: Sequence[FeatureView]) -> list[str]:
@@ -85,12 +109,13 @@ def _replay_view(
 
     _check(log, columns, view)
     open_source(db, view, claims)
+    stored = stored_column(view.metadata.name)
     try:
-        db.execute(f"CREATE OR REPLACE TEMP TABLE logged AS {_logged(view)}")
+        db.execute(f"CREATE OR REPLACE TEMP TABLE logged AS {_logged(view, stored in columns)}")
         keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
         db.execute(
             "CREATE OR REPLACE TEMP TABLE entities AS "  # noqa: S608
-            f"SELECT tg_row, coalesce(tg_stored, tg_asked) AS tg_as_of, {keys} FROM logged"
+            f"SELECT tg_row, coalesce(tg_held_at, tg_asked) AS tg_as_of, {keys} FROM logged"
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE offline AS {as_of_query(view, as_known=True)}")
     except duckdb.Error as error:
@@ -108,20 +133,26 @@ FROM (SELECT tg_stored, (tg_asked - tg_stored) / 1e6 AS age FROM logged)
 
 def _check(log: str, columns: list[str], view: FeatureView) -> None:
     name = view.metadata.name
-    wanted = ["request_id", "event_time", *(key.name for key in view.spec.entity.join_keys), f"{name}__as_of"]
-    for column in [*wanted, *(column_name(name, feature.name) for feature in view.spec.features)]:
-        if column not in columns:
+    for column in ["request_id", "event_time", *_log_columns(view)]:
+        if column not in columns and column != stored_column(name):
             raise _bad(log, "columns", ", ".join(columns), f"a column {column}, since it logs view {name}")
 
 
-def _logged(view: FeatureView) -> str:
+def _logged(view: FeatureView, says_stored: bool) -> str:
+    """Rows of the log; `tg_held_at`: when the store's answer held, `tg_stored`: the same of what was stored."""
     name = view.metadata.name
     values = [
         f"CAST({quoted(column_name(name, f.name))} AS {SQL_TYPES[f.type]}) AS tg_{i}"
         for i, f in enumerate(view.spec.features)
     ]
     keys = [f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in view.spec.entity.join_keys]
-    times = [f"{micros('event_time')} AS tg_asked", f"{micros(f'{name}__as_of')} AS tg_stored"]
+    held_at = f"epoch_us(CAST({quoted(as_of_column(name))} AS TIMESTAMPTZ))"
+    was_stored = f"CAST({quoted(stored_column(name))} AS BOOLEAN)" if says_stored else "true"
+    times = [
+        "epoch_us(CAST(event_time AS TIMESTAMPTZ)) AS tg_asked",
+        f"{held_at} AS tg_held_at",
+        f"CASE WHEN {was_stored} THEN {held_at} END AS tg_stored",
+    ]
     return f"SELECT row_number() OVER () AS tg_row, request_id, {', '.join([*times, *keys, *values])} FROM log"  # noqa: S608
 
 
@@ -130,7 +161,7 @@ def _replay_feature(db: Connection, view: FeatureView, index: int, feature: Feat
     counts = dict(db.execute(f"SELECT outcome, count(*) FROM ({judged}) GROUP BY outcome").fetchall())  # noqa: S608
     keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
     found = db.execute(
-        f"SELECT outcome, request_id, [{keys}]::VARCHAR[], to_json(make_timestamp(tg_stored)), tg_{index}, "  # noqa: S608
+        f"SELECT outcome, request_id, [{keys}]::VARCHAR[], to_json(make_timestamp(tg_held_at)), tg_{index}, "  # noqa: S608
         f"{quoted(feature.name)} FROM ({judged}) WHERE outcome <> 'equal' ORDER BY tg_row LIMIT {_EXAMPLES}"
     ).fetchall()
     names = ("outcome", "request_id", "key", "as_of", "logged", "recomputed")
