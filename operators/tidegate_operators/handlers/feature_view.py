@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
+from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.freshness.evolution import Ruling, readers, rule_on
 from tidegate_operators.freshness.report import Report, Run, summarize
 from tidegate_operators.handlers.apply import apply_all
@@ -19,6 +20,7 @@ from tidegate_operators.handlers.pods import is_stuck, unscheduled
 from tidegate_operators.resources.accepted import accepted_spec, outdated, revision_object
 from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
 from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
+from tidegate_operators.resources.stream import STREAM_METRICS, stream_objects
 
 __all__ = ["reconcile"]
 
@@ -33,11 +35,9 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     """
     ruling = _rule(view, neighbours, now)
     view = ruling.view
-    existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
-    wanted = materialization_objects(view, neighbours.platform)
-    refusal = apply_all(neighbours.cluster, [body for body in wanted if body["kind"] != "Job" or existing is None])
+    refusal = apply_all(neighbours.cluster, _wanted(view, neighbours))
     _prune(view, neighbours)
-    runs = _runs(view, neighbours)
+    runs = _runs(view, neighbours, now)
     status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
     for announcement in announcements:
         neighbours.cluster.announce(view, announcement, now)
@@ -70,6 +70,15 @@ def _deployments(neighbours: Neighbours, namespace: str) -> list[ModelDeployment
     return found
 
 
+def _wanted(view: FeatureView, neighbours: Neighbours) -> list[dict[str, Any]]:
+    """What keeps the view current: a stream of its topic, or jobs over its files. A Job cannot be applied again."""
+    if view.spec.source.kafka is not None:
+        return stream_objects(view, neighbours.platform)
+    existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
+    wanted = materialization_objects(view, neighbours.platform)
+    return [body for body in wanted if body["kind"] != "Job" or existing is None]
+
+
 def _prune(view: FeatureView, neighbours: Neighbours) -> None:
     """Remove the first Jobs and definitions of earlier versions of the view."""
     namespace = view.metadata.namespace
@@ -80,16 +89,33 @@ def _prune(view: FeatureView, neighbours: Neighbours) -> None:
                 neighbours.cluster.delete(kind, namespace, body["metadata"]["name"])
 
 
-def _runs(view: FeatureView, neighbours: Neighbours) -> list[Run]:
+def _runs(view: FeatureView, neighbours: Neighbours, now: datetime) -> list[Run]:
     labels = {FEATURE_VIEW_LABEL: view.metadata.name, DEFINITION_LABEL: definition(view)}
     pods = neighbours.cluster.list("Pod", view.metadata.namespace, labels)
     spec = view.spec
-    addresses = {"spec.source.parquet.uri": spec.source.parquet.uri, "spec.offline.uri": spec.offline.uri}
-    return [_run(pod, addresses) for pod in pods]
+    addresses = {"spec.source.parquet.uri": spec.source.address, "spec.offline.uri": spec.offline.uri}
+    return [_run(pod, addresses) for pod in pods] + _streamed(view, neighbours, now)
+
+
+def _streamed(view: FeatureView, neighbours: Neighbours, now: datetime) -> list[Run]:
+    """How far the stream says that it is, as a run that ended now; nothing while Prometheus does not say."""
+    if view.spec.source.kafka is None:
+        return []
+    labels = f'{{namespace="{view.metadata.namespace}",view="{view.metadata.name}"}}'
+    try:
+        found = [neighbours.prometheus.scalar(f"max({name}{labels})", now) for name in STREAM_METRICS]
+    except NeighbourError:
+        return []
+    watermark, newest, rows = found
+    if not watermark:
+        return []
+    at, newest_at = (datetime.fromtimestamp(value, UTC) if value else None for value in (watermark, newest))
+    report = {"watermark": at, "rows": int(rows or 0), "newestEventTime": newest_at}
+    return [Run(finished_at=now, report=Report.model_validate(report))]
 
 
 def _run(pod: Mapping[str, Any], addresses: Mapping[str, str]) -> Run:
-    """What a pod of a Job says: still running, or ended with a report in its termination message."""
+    """What a pod of a Job or stream says: still running, or ended with a report in its termination message."""
     containers = pod.get("status", {}).get("containerStatuses", [])
     state = containers[0].get("state", {}) if containers else {}
     ended = state.get("terminated")
@@ -97,14 +123,19 @@ def _run(pod: Mapping[str, Any], addresses: Mapping[str, str]) -> Run:
         unplaced = unscheduled(pod, addresses)
         if unplaced is not None:
             return Run(finished_at=None, report=None, failure=unplaced.message, reason=unplaced.reason)
-        return Run(finished_at=None, report=None, failure=_stuck(state.get("waiting", {})))
+        return Run(finished_at=None, report=None, failure=_stuck(containers[0]) if containers else None)
     finished = datetime.fromisoformat(ended["finishedAt"])
     report = _report(ended.get("message", ""))
     failure = None if ended["exitCode"] == 0 else _sentence(ended.get("message", ""), ended["exitCode"])
     return Run(finished_at=finished, report=report if failure is None else None, failure=failure)
 
 
-def _stuck(waiting: Mapping[str, Any]) -> str | None:
+def _stuck(container: Mapping[str, Any]) -> str | None:
+    """Why a container does not run: the last word of its last try, or why it cannot be tried."""
+    waiting = container.get("state", {}).get("waiting") or {}
+    before = container.get("lastState", {}).get("terminated")
+    if waiting and before:
+        return _sentence(before.get("message", ""), before["exitCode"])
     return f"{waiting['reason']}: {waiting.get('message', '')}" if is_stuck(waiting) else None
 
 
@@ -116,11 +147,9 @@ def _report(message: str) -> Report | None:
 
 
 def _sentence(message: str, code: int) -> str:
-    """The job's own sentence; a log's tail where it died before it could write one."""
+    """The pod's own sentence: its report's, or the last line of its log where it died before it could write one."""
     try:
-        found = json.loads(message)["error"]
+        return str(json.loads(message)["error"])
     except (ValueError, KeyError, TypeError):
-        return (
-            message.strip() or f"The materialization ended with exit code {code} and said nothing; see its pod's log."
-        )
-    return str(found)
+        last = (message.strip().splitlines() or [""])[-1]
+        return last or f"The materialization ended with exit code {code} and said nothing; see its pod's log."

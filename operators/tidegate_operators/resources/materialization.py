@@ -17,7 +17,7 @@ from tidegate_operators.resources.metadata import (
 )
 from tidegate_operators.resources.platform import Platform
 
-__all__ = ["definition", "job_name", "materialization_objects"]
+__all__ = ["definition", "definition_object", "job_name", "materialization_objects", "redis_url"]
 
 _HASH_LENGTH = 8
 _HISTORY = 2
@@ -37,14 +37,15 @@ def definition(view: FeatureView) -> str:
 
 def materialization_objects(view: FeatureView, platform: Platform) -> list[dict[str, Any]]:
     """The definition as a file, a Job that materializes it now, and a CronJob that goes on doing so."""
-    return [_definition(view), _job(view, platform), _cron_job(view, platform)]
+    return [definition_object(view), _job(view, platform), _cron_job(view, platform)]
 
 
 def _labels(view: FeatureView) -> dict[str, str]:
     return {"app.kubernetes.io/name": "materialization", FEATURE_VIEW_LABEL: view.metadata.name}
 
 
-def _definition(view: FeatureView) -> dict[str, Any]:
+def definition_object(view: FeatureView) -> dict[str, Any]:
+    """The view as a file that pods read, named by its computation."""
     document = {
         "apiVersion": view.api_version,
         "kind": view.kind,
@@ -120,7 +121,7 @@ def _container(view: FeatureView, platform: Platform, mounts: list[dict[str, Any
         "image": platform.components_image,
         "imagePullPolicy": platform.image_pull_policy,
         "command": [*command, "--report", "/dev/termination-log"],
-        "env": [_redis_url(view), {"name": "HOME", "value": "/tmp"}],
+        "env": [redis_url(view), {"name": "HOME", "value": "/tmp"}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
         "securityContext": restricted_container(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -132,7 +133,8 @@ def _container(view: FeatureView, platform: Platform, mounts: list[dict[str, Any
     }
 
 
-def _redis_url(view: FeatureView) -> dict[str, Any]:
+def redis_url(view: FeatureView) -> dict[str, Any]:
+    """The variable REDIS_URL of a container: in the clear, or from the view's Secret."""
     redis = view.spec.online.redis
     if redis.url_from is None:
         return {"name": "REDIS_URL", "value": redis.url}

@@ -226,3 +226,42 @@ def test_an_object_that_an_older_crd_let_in_is_said_to_be_wrong() -> None:
     assert memory.status == {}
     with pytest.raises(TidegateError):
         FeatureView.parse(VIEW | {"spec": {}})
+
+
+class Metrics:
+    """The port of Prometheus: the value of each metric, whatever its labels."""
+
+    def __init__(self, **values: float) -> None:
+        self.values = values
+
+    def scalar(self, query: str, at: object) -> float | None:
+        assert 'namespace="shop",view="user-activity"' in query
+        return next((value for name, value in self.values.items() if name in query), None)
+
+
+def _topic_view() -> FeatureView:
+    source = {"kafka": {"bootstrapServers": "kafka:9092", "topic": "events"}, "eventTimestamp": "event_time"}
+    return FeatureView.parse(VIEW | {"spec": VIEW["spec"] | {"source": source}})  # type: ignore[operator]
+
+
+def test_a_streamed_view_is_as_ready_and_fresh_as_its_stream_says() -> None:
+    memory = Memory()
+    metrics = Metrics(
+        watermark=START.timestamp(), newest_event_time=(START - timedelta(seconds=9)).timestamp(), rows_written=12
+    )
+    neighbours = Neighbours(memory, metrics, Named(), PLATFORM)  # type: ignore[arg-type]
+    feature_view.reconcile(_topic_view(), neighbours, START)
+    assert _condition(memory, "Ready")["status"] == "True"
+    assert memory.status["watermark"].startswith("2026-01-01T00:00:00")
+    assert (memory.status["rows"], memory.status["newestEventTime"][:19]) == (12, "2025-12-31T23:59:51")
+    assert ("CronJob", "user-activity-scheduled") not in memory.objects
+
+
+def test_a_stream_that_ends_again_and_again_says_its_last_word() -> None:
+    ended = {"exitCode": 2, "message": '{"view": "x"}\nError: topic events has 3 partitions and no keys'}
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 40s"}
+    status = {"containerStatuses": [{"state": {"waiting": waiting}, "lastState": {"terminated": ended}}]}
+    pod = {"metadata": {"name": "p", "namespace": "shop"}, "status": status}
+    memory = Memory(pods=(pod,))
+    feature_view.reconcile(_topic_view(), Neighbours(memory, Metrics(), Named(), PLATFORM), START)  # type: ignore[arg-type]
+    assert _condition(memory, "Materialized")["message"] == "Error: topic events has 3 partitions and no keys"

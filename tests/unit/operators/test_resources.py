@@ -13,6 +13,7 @@ from tidegate_operators.resources.materialization import materialization_objects
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.routes import route_objects
 from tidegate_operators.resources.server import server_objects
+from tidegate_operators.resources.stream import stream_objects
 from tidegate_operators.rollout.decide import revision_of
 
 PLATFORM = Platform("components:1", "triton:cpu", "triton:gpu", "http://mlflow:5000")
@@ -180,3 +181,22 @@ def test_a_changed_computation_gets_a_job_of_its_own() -> None:
     changed = FeatureView.parse(VIEW | {"spec": VIEW["spec"] | {"ttl": "1d"}})  # type: ignore[operator]
     names = {materialization_objects(item, PLATFORM)[1]["metadata"]["name"] for item in (view, changed)}
     assert len(names) == 2
+
+
+def _topic_view(**spec: Any) -> FeatureView:
+    source = {"kafka": {"bootstrapServers": "kafka:9092", "topic": "events"}, "eventTimestamp": "event_time"}
+    return FeatureView.parse(VIEW | {"spec": VIEW["spec"] | {"source": source} | spec})  # type: ignore[operator]
+
+
+def test_a_topic_is_streamed_by_one_restricted_pod_from_the_same_definition() -> None:
+    config, deployment = stream_objects(_topic_view(materialization={"schedule": "*/15 * * * *"}), PLATFORM)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert config["metadata"]["name"] == deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+    assert container["command"][:4] == ["tidegate", "features", "stream", "/view/view.yaml"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+
+
+def test_a_suspended_stream_has_no_pod() -> None:
+    assert stream_objects(_topic_view(), PLATFORM)[1]["spec"]["replicas"] == 0
