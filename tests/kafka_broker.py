@@ -54,12 +54,15 @@ class Broker:
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[Broker]:
-    """Start a broker with its data in `folder`; it is killed, and its data removed, when the block ends."""
+def broker(folder: Path, host: str = "127.0.0.1") -> Iterator[Broker]:
+    """Start a broker that listens on an address of this machine, with its data in `folder`.
+
+    It is killed, and its data removed, when the block ends.
+    """
     data = folder / "kafka"
     data.mkdir(parents=True)
     try:
-        process, address = _start(data)
+        process, address = _start(data, host)
         try:
             yield Broker(address, process)
         finally:
@@ -68,26 +71,26 @@ def broker(folder: Path) -> Iterator[Broker]:
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _start(data: Path, attempts: int = 3) -> tuple[subprocess.Popen[bytes], str]:
+def _start(data: Path, host: str, attempts: int = 3) -> tuple[subprocess.Popen[bytes], str]:
     """Start on free ports; again on others where somebody took one in between."""
     java = [_program("java", "openjdk-17-jre-headless"), "-Xmx768m", "-Xms256m", "-XX:+UseG1GC"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{_jars()}/*"]
     port, controller = _free_ports(2)
     properties, log = data / "server.properties", data / "log"
-    properties.write_text(_properties(data, port, controller))
+    properties.write_text(_properties(data, f"{host}:{port}", controller))
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     formatting = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(properties)]
     subprocess.run([*java, *formatting], check=True, capture_output=True)
     with log.open("wb") as out:
         command = [*java, "kafka.Kafka", str(properties)]
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    if _is_up(process, f"127.0.0.1:{port}"):
-        return process, f"127.0.0.1:{port}"
+    if _is_up(process, f"{host}:{port}"):
+        return process, f"{host}:{port}"
     _end(process)
     if attempts == 1:
         raise RuntimeError(f"Kafka was not up within {_PATIENCE:.0f} s: {log.read_text()[-2000:]}")
     shutil.rmtree(data / "logs", ignore_errors=True)
-    return _start(data, attempts - 1)
+    return _start(data, host, attempts - 1)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -95,13 +98,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(30)
 
 
-def _properties(data: Path, port: int, controller: int) -> str:
+def _properties(data: Path, address: str, controller: int) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{address}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": data / "logs",
         "offsets.topic.replication.factor": 1,

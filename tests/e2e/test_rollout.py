@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from live import MODEL, Live, Trained, registry
 
 from tidegate_api.feature_view import FeatureView
@@ -154,6 +156,37 @@ def test_grpc_goes_through_the_gateway_too(serving: Live) -> None:
     options = [("grpc.default_authority", f"grpc.{serving.host(NAME)}")]
     with grpc.InferenceServerClient(address, channel_args=options) as client:
         assert client.is_model_ready(MODEL)
+
+
+def test_a_change_that_breaks_the_live_model_s_view_is_held_and_additions_pass(serving: Live) -> None:
+    view = yaml.safe_load((REPOSITORY / "manifests" / "examples" / "user-activity.yaml").read_text())
+    features = view["spec"]["features"]
+    serving.cluster.apply(view)
+    serving.wait_for_reason("featureview", "user-activity", "SchemaCompatible", "Compatible")
+    for number in range(3):
+        features.append(features[0] | {"name": f"added_{number}"})
+        serving.cluster.apply(view)
+        _wait_for_definition(serving, view)
+    assert serving.condition("featureview", "user-activity", "SchemaCompatible")["status"] == "True"
+    gone = features.pop(0)
+    serving.cluster.apply(view)
+    held = serving.wait_for_reason("featureview", "user-activity", "SchemaCompatible", "BreakingChange")
+    assert held["message"].startswith(f"Feature {gone['name']} is gone: ModelDeployment {NAME} (version ")
+    view["spec"]["evolution"] = "Any"
+    serving.cluster.apply(view)
+    _wait_for_definition(serving, view)
+    serving.cluster.kubectl.run("delete", "-n", serving.namespace, "featureview", "user-activity")
+
+
+def _wait_for_definition(live: Live, view: dict[str, Any]) -> None:
+    """The definition is in force: the status has its schema."""
+    wanted = FeatureView.parse(view).schema_hash
+
+    def holds() -> tuple[bool, str]:
+        found = live.cluster.get("featureview", view["metadata"]["name"]).get("status", {})
+        return found.get("schemaHash") == wanted, str(found.get("schemaHash"))
+
+    live.cluster.wait(holds, 90, "the definition came into force")
 
 
 def test_deleting_leaves_nothing_behind(serving: Live) -> None:
