@@ -1,4 +1,4 @@
-"""`tidegate features`: validate, join, materialize, get, replay; browsing is in cli_browse."""
+"""`tidegate features`: validate, join, materialize, get, replay; more in cli_browse and cli_stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_pipelines import cli_browse
+from tidegate_pipelines import cli_browse, cli_stream
+from tidegate_pipelines.online import Online, open_online
 from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_browse.app)  # without a name: its commands become ours
-
-Online = Annotated[
-    str, typer.Option(help="redis://HOST:PORT/DB; default: the view's own.", envvar="TIDEGATE_ONLINE_URL")
-]
+app.add_typer(cli_stream.app)
 
 
 @app.command("validate")
@@ -33,20 +31,30 @@ def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML 
 
     Example: tidegate features validate manifests/examples/user-activity.yaml
     """
-    import duckdb
-
-    from tidegate_components.features.source import load_views, open_source
+    from tidegate_components.features.source import load_views
 
     with speaking():
         found = [view for path in views for view in load_views(path)]
         for view in found:
-            with duckdb.connect() as db:
-                open_source(db, view)
+            _check(view)
         if json_:
             print_json([{"name": v.metadata.name, "schemaHash": v.schema_hash} for v in found])
         else:
             for view in found:
                 typer.echo(f"{view.metadata.name}: {len(view.spec.features)} features fit their source")
+
+
+def _check(view: FeatureView) -> None:
+    import duckdb
+
+    from tidegate_components.features.source import open_source
+    from tidegate_components.features.stream_messages import MessageReader
+
+    if view.spec.source.kafka is not None:
+        MessageReader(view, keyed=False)
+        return
+    with duckdb.connect() as db:
+        open_source(db, view)
 
 
 @app.command("join")
@@ -96,7 +104,7 @@ def materialize(
         from tidegate_components.features.source import load_views
 
         found = load_views(view)[0]
-        done = _materialize(found, _open(found, online), from_, to, incremental)
+        done = _materialize(found, open_online(found, online), from_, to, incremental)
         if report is not None:
             report.write_text(json.dumps(done.to_json()))
         if json_:
@@ -118,19 +126,6 @@ def _materialize(view: FeatureView, store: OnlineStore, from_: str, to: str, inc
     return run(view, store, end, start)
 
 
-def _open(view: FeatureView, online: str) -> OnlineStore:
-    from tidegate_components.features.errors import OnlineStoreError
-    from tidegate_components.features.online import open_store
-
-    url = online or view.spec.online.redis.url
-    if not url:
-        raise OnlineStoreError(
-            resource=f"FeatureView {view.metadata.name}", field="online.redis", value="an address in a Secret",
-            expected="--online redis://HOST:PORT/DB", remedy="pass --online or set TIDEGATE_ONLINE_URL",
-        )  # fmt: skip
-    return open_store(url)
-
-
 @app.command("get")
 def get(
     view: Annotated[Path, typer.Option(help="FeatureView YAML file.")],
@@ -147,7 +142,7 @@ def get(
 
     with speaking():
         found = load_views(view)[0]
-        rows = get_features(found, _open(found, online), [parse_key(found, text) for text in key])
+        rows = get_features(found, open_online(found, online), [parse_key(found, text) for text in key])
         print_json(rows) if json_ else _show(rows)
 
 

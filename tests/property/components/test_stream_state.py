@@ -1,0 +1,108 @@
+"""Whatever comes in whatever order: after each tick every stored value is the batch path's as known at that time."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate_api.feature_view import FeatureView
+from tidegate_components.features import stream_state
+from tidegate_components.features.online import defaults
+from tidegate_components.features.stream_messages import MessageReader
+from tidegate_components.features.stream_state import PartitionState, Schedule
+from tidegate_components.features.stream_values import Calculator
+from unit.components.stream_case import Shelf, message, offline, row, same, streamed, twin, write_rows
+
+START = 1_763_712_000_000
+VIEW = streamed("v", ("2s", "5s"))
+USERS = (1, 2, 3)
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(USERS),
+        st.integers(-9000, 3000),  # the event's time against its arrival: late, at once, or of a wrong clock
+        st.integers(0, 1500),  # milliseconds since the arrival before
+        st.one_of(st.none(), st.integers(-3, 3).map(float), st.floats(-1e6, 1e6)),
+        st.sampled_from(("click", "view", "buy")),
+        st.booleans(),  # whether a tick comes after it
+    ),
+    max_size=40,
+)
+
+
+class Stream:
+    """The pure parts of a stream, put together as the engine does, over a store in memory."""
+
+    def __init__(self, view: FeatureView) -> None:
+        self.shelf, self.view = Shelf(), view
+        self.reader, self.calculator = MessageReader(view, keyed=True), Calculator(view)
+        self.stored: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        self.state = PartitionState(Schedule.of(self.view), self.shelf)
+
+    def take(self, rows: list[dict[str, Any]]) -> None:
+        read = self.reader.read([message(row, 0, n) for n, row in enumerate(rows)])
+        assert not read.broken
+        self.state.absorb(read.events)
+
+    def tick(self, as_of: int) -> None:
+        computed = self.calculator.compute(self.state.tick(as_of))
+        assert not computed.faults
+        self.stored |= {entity: value.values for entity, value, _ in computed.rows}
+
+    def value(self, user: int) -> dict[str, Any]:
+        values = self.stored.get((user,), defaults(self.view))
+        return dict(zip((feature.name for feature in self.view.spec.features), values, strict=True))
+
+
+STREAM = Stream(VIEW)
+
+
+@settings(max_examples=30, deadline=None)
+@given(events=_EVENTS, restarts=st.sets(st.integers(0, 40)), idle=st.lists(st.integers(1, 6000), max_size=4))
+@pytest.mark.parametrize("page", [2, 256])
+def test_streaming_is_batch(events: list[Any], restarts: set[int], idle: list[int], page: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(stream_state, "_PAGE", page)
+        _hold(events, restarts, idle, Path(folder))
+
+
+def _hold(events: list[Any], restarts: set[int], idle: list[int], folder: Path) -> None:
+    stream = STREAM
+    stream.shelf, stream.stored = Shelf(), {}
+    stream.restart()
+    now, rows, pending = START, [], []
+    seen: dict[int, dict[int, Any]] = {}
+
+    def tick() -> None:
+        stream.take(pending)
+        pending.clear()
+        stream.tick(now * 1000 + 999)
+        seen[now * 1000 + 999] = {user: stream.value(user) for user in USERS}
+
+    for n, (user, offset, later, price, kind, ticks) in enumerate(events):
+        now += later
+        rows.append(row(user, now + offset, now, price, kind))
+        pending.append(rows[-1])
+        if n in restarts:
+            stream.take(pending)
+            pending.clear()
+            stream.restart()
+        if ticks:
+            tick()
+    for pause in [*idle, 20_000]:
+        now += pause
+        tick()
+    write_rows(folder, rows or [row(9, START, START, None)])
+    asked = [(user, time) for time in seen for user in USERS]
+    expected = offline(twin(VIEW, folder), asked)
+    for (user, time), values in zip(asked, expected, strict=True):
+        assert same(seen[time][user], values), (user, time, seen[time][user], values)
+    assert set(stream.shelf.kept) <= {b"c"}, "nothing is kept of what has left every window"
