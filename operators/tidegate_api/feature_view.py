@@ -19,7 +19,9 @@ __all__ = [
     "Aggregate",
     "Column",
     "Entity",
+    "Expectation",
     "Feature",
+    "FeatureLog",
     "FeatureView",
     "FeatureViewSpec",
     "FeatureViewStatus",
@@ -151,6 +153,18 @@ class Aggregate(Value):
         return self
 
 
+class Expectation(Value):
+    """What the values of a feature, over the entities of a run, should be; a failed one turns QualityOK to False."""
+
+    max_missing: Annotated[float | None, Field(ge=0, le=1, description="Greatest share of entities without one.")] = (
+        None
+    )
+    min: Annotated[float | None, Field(description="Least value.")] = None
+    max: Annotated[float | None, Field(description="Greatest value.")] = None
+    min_mean: Annotated[float | None, Field(description="Least mean.")] = None
+    max_mean: Annotated[float | None, Field(description="Greatest mean.")] = None
+
+
 class Feature(Value):
     """One feature. It has an aggregate, or the view's `sql` yields a column of its name."""
 
@@ -164,6 +178,8 @@ class Feature(Value):
     """What it means, for people who browse."""
     aggregate: Aggregate | None = None
     """How it is computed from the events."""
+    expect: Expectation | None = None
+    """What its values should be; they are stored all the same."""
 
 
 class OfflineStore(Value):
@@ -211,6 +227,13 @@ class Online(Value):
 
     redis: Redis
     """A Redis or Valkey server."""
+
+
+class FeatureLog(Value):
+    """What serving logs of the values that it used; each run replays what is new in it."""
+
+    parquet: ParquetSource
+    """Where the log is."""
 
 
 class Materialization(Value):
@@ -271,6 +294,7 @@ class FeatureViewSpec(Value):
     online: Online
     materialization: Materialization
     freshness: Freshness | None = None
+    feature_log: FeatureLog | None = None
     evolution: Annotated[
         Literal["Additive", "Any"], Field(description="Additive holds breaking schema changes back; Any lets all pass.")
     ] = "Additive"
@@ -348,9 +372,11 @@ class FeatureView(Resource):
 
     @property
     def transform_hash(self) -> str:
-        """Covers the computation: source, aggregates, sql, defaults and ttl."""
+        """Covers the computation: source, aggregates, sql, defaults and ttl; not what people read of it."""
         parts = self.spec.to_dict()
-        return content_hash({key: parts.get(key) for key in ("entity", "source", "features", "sql", "ttl")})
+        features = [{k: f.get(k) for k in ("name", "type", "default", "aggregate")} for f in parts["features"]]
+        computed = {key: parts.get(key) for key in ("entity", "source", "sql", "ttl")}
+        return content_hash(computed | {"features": features})
 
 
 def load(path: str) -> FeatureView:

@@ -32,6 +32,7 @@ def join_file(
     views: Sequence[FeatureView],
     into: Path,
     *,
+    engine: str = "duckdb",
     as_known: bool = False,
     claims: dict[str, Path] | None = None,
 ) -> int:
@@ -40,7 +41,7 @@ def join_file(
 
     from tidegate_components.models.inputs import VIEWS_KEY
 
-    joined = join_views(pq.read_table(entities), timestamp, views, as_known=as_known, claims=claims)
+    joined = join_views(pq.read_table(entities), timestamp, views, engine=engine, as_known=as_known, claims=claims)
     known = joined.schema.metadata or {}
     joined = joined.replace_schema_metadata({**known, VIEWS_KEY: json.dumps(_described(views)).encode()})
     with replacing(into) as beside:

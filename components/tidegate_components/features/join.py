@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.duck import connect
+from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.source import cut_to_micros, open_source, view_error
-from tidegate_components.features.sql import as_of_query, micros, quoted
+from tidegate_components.features.source import Connection, cut_to_micros, open_source, view_error
+from tidegate_components.features.spark import Computing, spark_features
+from tidegate_components.features.sql import SQL_TYPES, as_of_query, micros, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,30 +31,44 @@ def join_views(
     timestamp: str,
     views: Sequence[FeatureView],
     *,
+    engine: str = "duckdb",
     as_known: bool = False,
     claims: dict[str, Path] | None = None,
+    part: int = PART,
 ) -> pa.Table:
     """Append one column `VIEW__FEATURE` per feature to `entities`, as of column `timestamp`; rows keep their order.
 
-    `as_known` counts only events that were known by then. Raises BadFeaturesError where `entities` lacks a join key or
-    a timestamp, and where a view does not fit its source. Semantics: "As of time t" in docs/feature-views.md.
+    `as_known` counts only events that were known by then; `part` bounds the rows that are in DuckDB's memory at a time.
+    Raises BadFeaturesError where `entities` lacks a join key or a timestamp, where a view does not fit its source, and
+    for an unknown engine. Semantics: "As of time t" in docs/feature-views.md.
     """
-    import duckdb
-
     joined = entities
-    for view in views:
-        with duckdb.connect() as db:
-            _register(db, entities, timestamp, view)
-            open_source(db, view, claims)
-            computed = _compute(db, view, as_known)
-        for feature in view.spec.features:
-            joined = joined.append_column(column_name(view.metadata.name, feature.name), computed[feature.name])
+    with _computing(engine, as_known, part) as compute:
+        for view in views:
+            with connect() as db:
+                _register(db, entities, timestamp, view)
+                files = open_source(db, view, claims)
+                computed = compute(db, view, files)
+            for feature in view.spec.features:
+                joined = joined.append_column(column_name(view.metadata.name, feature.name), computed[feature.name])
     return joined
 
 
-def _register(db: Any, entities: pa.Table, timestamp: str, view: FeatureView) -> None:
-    from tidegate_components.features.sql import SQL_TYPES
+@contextmanager
+def _computing(engine: str, as_known: bool, part: int) -> Iterator[Computing]:
+    if engine == "duckdb":
+        yield lambda db, view, files: _compute(db, view, as_known, part)
+    elif engine == "spark":
+        with spark_features(as_known) as compute:
+            yield compute
+    else:
+        raise BadFeaturesError(
+            resource="features join", field="--engine", value=engine, expected="duckdb or spark",
+            remedy="name one of these",
+        )  # fmt: skip
 
+
+def _register(db: Connection, entities: pa.Table, timestamp: str, view: FeatureView) -> None:
     keys = view.spec.entity.join_keys
     for column in [timestamp, *(key.name for key in keys)]:
         if column not in entities.column_names:
@@ -65,11 +83,13 @@ def _register(db: Any, entities: pa.Table, timestamp: str, view: FeatureView) ->
     )
 
 
-def _compute(db: Any, view: FeatureView, as_known: bool) -> pa.Table:
+def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:
     import duckdb
 
     try:
-        return db.sql(f"SELECT * FROM ({as_of_query(view, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
+        if as_known:
+            return db.sql(f"SELECT * FROM ({as_of_query(view, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
+        return features_as_of(db, view, part)
     except duckdb.Error as error:
         raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 

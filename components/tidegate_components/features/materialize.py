@@ -9,6 +9,7 @@ while it is still right.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +20,10 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import StoredValue, from_micros, to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
+from tidegate_components.features.replay import logged_consistency
 from tidegate_components.features.source import Connection, open_source, view_error
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
+from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
 from tidegate_components.storage import replacing, resolve
 
 if TYPE_CHECKING:
@@ -29,11 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["Materialized", "materialize", "next_interval"]
 
 _CHUNK = 20_000
+_LAST_WORD = 4000
+_SENTENCES, _SENTENCE = 5, 200
 
 
 @dataclass(frozen=True)
 class Materialized:
-    """What a run did. Times are UTC; `rows` counts the entities written."""
+    """What a run did. Times are UTC; `rows` counts the entities written, of which `statistics` tell.
+
+    `quality`: how the values fail what the view expects of them, as sentences. `consistency`: values that serving used
+    since the interval began, and what is wrong with them.
+    """
 
     watermark: datetime
     rows: int
@@ -41,6 +50,9 @@ class Materialized:
     end: datetime
     newest_event_time: datetime | None
     schema_hash: str
+    statistics: tuple[FeatureStatistics, ...] = ()
+    quality: tuple[str, ...] = ()
+    consistency: tuple[int, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report that the operator reads."""
@@ -50,7 +62,31 @@ class Materialized:
             "interval": {"from": _text(self.start), "to": _text(self.end)},
             "newestEventTime": _text(self.newest_event_time) if self.newest_event_time else None,
             "schemaHash": self.schema_hash,
+            "quality": list(self.quality),
+            "consistency": _consistency(self.consistency),
+            "statistics": [found.to_json() for found in self.statistics],
         }
+
+    def to_report(self) -> str:
+        """The same for a pod's last word, which may have 4,096 bytes: short statistics of as many features as fit."""
+        document = self.to_json() | {"quality": [sentence[:_SENTENCE] for sentence in self.quality[:_SENTENCES]]}
+        short = [_short(found) for found in self.statistics]
+        while True:
+            text = json.dumps(document | {"statistics": short}, separators=(",", ":"))
+            if len(text.encode()) <= _LAST_WORD or not short:
+                return text
+            short = short[: len(short) * 9 // 10]
+
+
+def _consistency(found: tuple[int, str] | None) -> dict[str, Any] | None:
+    return None if found is None else {"values": found[0], "fault": found[1][:_SENTENCE]}
+
+
+def _short(found: FeatureStatistics) -> list[Any]:
+    """Name, rows, missing, mean, variance, then the quantiles."""
+    numbers = [found.mean, found.variance, *found.quantiles]
+    rounded = [None if number is None else float(f"{number:.4g}") for number in numbers]
+    return [found.feature, found.rows, found.missing, *rounded]
 
 
 def _text(time: datetime) -> str:
@@ -90,13 +126,20 @@ def materialize(
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
         values = _values(db, view)
+        statistics = _statistics(db, view, values)
     _write_offline(view, values, last, claims)
     rows = store.write(view, _online_rows(view, values, last))
     watermark = _advance(view, store, before, last)
     begin = start or from_micros(min(oldest if oldest is not None else last, last))
-    return Materialized(
-        watermark, rows, begin, end, from_micros(newest) if newest is not None else None, view.schema_hash
-    )
+    newest_time = from_micros(newest) if newest is not None else None
+    quality = failed_expectations(view, statistics)
+    checked = (statistics, quality, logged_consistency(view, start, claims))
+    return Materialized(watermark, rows, begin, end, newest_time, view.schema_hash, *checked)
+
+
+def _statistics(db: Connection, view: FeatureView, values: pa.Table) -> tuple[FeatureStatistics, ...]:
+    db.register("written", values)
+    return tuple(describe(db, "written", [(feature.name, feature) for feature in view.spec.features]))
 
 
 def _check_interval(view: FeatureView, first: int | None, last: int) -> None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tidegate_api.feature_view import Feature, FeatureView
 from tidegate_components.duck import connect
+from tidegate_components.features.encoding import to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.serving import as_of_column, stored_column
@@ -24,7 +26,7 @@ from tidegate_components.features.source import Connection, cut_to_micros, open_
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "replay"]
+__all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "logged_consistency", "replay"]
 
 OUTCOMES = ("equal", "different", "missing", "extra")
 """missing: the definition gives a value and serving had none; extra: the other way round."""
@@ -59,24 +61,35 @@ class ViewReplay:
     features: list[FeatureReplay]
 
 
-def replay(log: str, views: Sequence[FeatureView], claims: dict[str, Path] | None = None) -> list[ViewReplay]:
+def replay(
+    log: str, views: Sequence[FeatureView], claims: dict[str, Path] | None = None, since: datetime | None = None
+) -> list[ViewReplay]:
     """Replay every view that the log names; `log` is the address of Parquet (a file, folder or glob).
+
+    since: leave out what was asked before.
 
     Raises BadFeaturesError where there is no log, where it names none of the views, or lacks a column of one it names,
     and where a view does not fit its source.
     """
-    files = parquet_files(resolve(log))
+    files = parquet_files(resolve(log, claims))
     if not files:
         raise _bad(log, "files", "none", "Parquet, as serving logs it")
     with connect() as db:
-        db.execute(f"CREATE VIEW log AS {cut_to_micros(db, reading(files))}")
+        db.execute(f"CREATE VIEW log AS {_since(cut_to_micros(db, reading(files)), since)}")
         if "features" in (columns := _columns(db)):
-            db.execute(f"CREATE OR REPLACE VIEW log AS {_unpacked(db, views, reading(files))}")
+            db.execute(f"CREATE OR REPLACE VIEW log AS {_unpacked(db, views, _since(reading(files), since))}")
             columns = _columns(db)
         named = [view for view in views if any(c.startswith(f"{view.metadata.name}__") for c in columns)]
         if not named:
             raise _bad(log, "columns", ", ".join(columns), f"VIEW__FEATURE of {', '.join(_names(views))}")
         return [_replay_view(db, log, columns, view, claims) for view in named]
+
+
+def _since(reader: str, since: datetime | None) -> str:
+    if since is None:
+        return reader
+    asked = f"epoch_us(CAST(event_time AS TIMESTAMPTZ)) >= {to_micros(since)}"
+    return f"SELECT * FROM ({reader}) WHERE {asked}"  # noqa: S608
 
 
 def _columns(db: Connection) -> list[str]:
@@ -100,6 +113,22 @@ def _log_columns(view: FeatureView) -> list[str]:
 
 def _names(views: Sequence[FeatureView]) -> list[str]:
     return [view.metadata.name for view in views]
+
+
+def logged_consistency(
+    view: FeatureView, since: datetime | None, claims: dict[str, Path] | None = None
+) -> tuple[int, str] | None:
+    """What the view's own log says of what serving used since then: values replayed, and what is wrong with them.
+
+    None: the view names no log, or nothing was logged yet. The sentence is empty where every value is right.
+    """
+    log = view.spec.feature_log
+    if log is None or not parquet_files(resolve(log.parquet.uri, claims)):
+        return None
+    (found,) = replay(log.parquet.uri, [view], claims, since)
+    wrong = [f"{one.feature} {one.unequal:,}" for one in found.features if one.unequal]
+    total = sum(sum(one.outcomes.values()) for one in found.features)
+    return total, f"of {total:,} values that serving used, not as defined: {', '.join(wrong)}" if wrong else ""
 
 
 def _replay_view(

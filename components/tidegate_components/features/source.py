@@ -45,9 +45,10 @@ def _is_view(file: Path) -> bool:
     return any(isinstance(body, dict) and body.get("kind") == "FeatureView" for body in bodies)
 
 
-def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | None = None) -> None:
+def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | None = None) -> list[Path]:
     """Create the relation `source` from the view's Parquet and check that the view's events can be read from it.
 
+    Returns the files.
     Raises BadFeaturesError where there are no files, no rows, a column is missing or an expression does not bind.
     """
     import duckdb
@@ -65,6 +66,7 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source") from error
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
+    return files
 
 
 def reading(files: Sequence[Path]) -> str:

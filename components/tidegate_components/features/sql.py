@@ -6,11 +6,25 @@ All times inside are Int64 UTC microseconds. A query reads the relations `source
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from tidegate_api.feature_view import Aggregate, Feature, FeatureView
 
-__all__ = ["SQL_TYPES", "as_of_query", "events_query", "in_micros", "micros", "quoted"]
+__all__ = [
+    "EVERY_EVENT",
+    "SQL_TYPES",
+    "as_of_query",
+    "cast_or_default",
+    "events_query",
+    "in_micros",
+    "micros",
+    "quoted",
+    "range_query",
+    "ranking",
+    "same_key",
+    "value_of",
+]
 
 SQL_TYPES = {
     "Int64": "BIGINT",
@@ -20,6 +34,9 @@ SQL_TYPES = {
     "Timestamp": "TIMESTAMP",
 }
 SQL_TYPES |= {f"List<{name}>": f"{sql}[]" for name, sql in SQL_TYPES.items()}
+
+EVERY_EVENT = "1"
+"""The value of a count without a column."""
 
 _NEVER = -(2**63) + 1
 
@@ -41,15 +58,18 @@ def as_of_query(view: FeatureView, as_known: bool = False) -> str:
 
     `as_known` also leaves out events that were created after `tg_as_of`; it joins by range, else windows do the work.
     """
-    if view.spec.sql is not None:
-        return _newest_row(view, as_known)
-    return _joined(view) if as_known else _windowed(view)
+    return range_query(view, as_known) if as_known or view.spec.sql is not None else _windowed(view)
 
 
-def events_query(view: FeatureView) -> str:
+def range_query(view: FeatureView, as_known: bool = False) -> str:
+    """The same rows as as_of_query, by a join of entities and events: for every engine, not the fastest with few."""
+    return _newest_row(view, as_known) if view.spec.sql is not None else _joined(view, as_known)
+
+
+def events_query(view: FeatureView, values: Sequence[str] | None = None) -> str:
     """The view's events: keys, `tg_at`, `tg_known`, `tg_created`, and `tg_N` per feature, null where `where` fails.
 
-    For a view with `sql`: the rows that it yields.
+    For a view with `sql`: the rows that it yields. `values` are other expressions for the `tg_N`.
     """
     spec = view.spec
     at = micros(spec.source.event_timestamp)
@@ -59,7 +79,7 @@ def events_query(view: FeatureView) -> str:
         f"{at} AS tg_at",
         f"coalesce({stamp}, {_NEVER}) AS tg_created",
         f"coalesce({stamp}, {at}) AS tg_known",
-        *(f"{_value(feature)} AS tg_{i}" for i, feature in enumerate(spec.features)),
+        *(f"{value} AS tg_{i}" for i, value in enumerate(map(value_of, spec.features) if values is None else values)),
     ]
     origin = f"({spec.sql})" if spec.sql is not None else "source"
     needed = [quoted(key.name) for key in spec.entity.join_keys] + [quoted(spec.source.event_timestamp)]
@@ -67,11 +87,12 @@ def events_query(view: FeatureView) -> str:
     return f"SELECT {', '.join(columns)} FROM {origin} AS source WHERE {there}"  # noqa: S608
 
 
-def _value(feature: Feature) -> str:
+def value_of(feature: Feature) -> str:
+    """What a feature takes from one event, null where its `where` fails."""
     aggregate = feature.aggregate
     if aggregate is None:
         return f"CAST({quoted(feature.name)} AS {SQL_TYPES[feature.type]})"
-    column = quoted(aggregate.column) if aggregate.column else "1"
+    column = quoted(aggregate.column) if aggregate.column else EVERY_EVENT
     return f"CASE WHEN ({aggregate.where}) THEN {column} END" if aggregate.where else column
 
 
@@ -83,7 +104,8 @@ def _keys(view: FeatureView) -> str:
     return ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
 
 
-def _same_key(view: FeatureView) -> str:
+def same_key(view: FeatureView) -> str:
+    """The condition that `s` and `e` are of one entity; null is nobody's key."""
     return " AND ".join(f"s.{quoted(key.name)} = e.{quoted(key.name)}" for key in view.spec.entity.join_keys)
 
 
@@ -104,9 +126,10 @@ SELECT * FROM computed WHERE tg_row IS NOT NULL
 """  # noqa: S608
 
 
-def _joined(view: FeatureView) -> str:
+def _joined(view: FeatureView, as_known: bool) -> str:
     aggregates = _aggregates(view)
     longest = in_micros(max(aggregate.window for _, _, aggregate in aggregates))
+    known = "AND s.tg_known <= e.tg_as_of" if as_known else ""
     features = ", ".join(
         _column(i, f, a, f" FILTER (tg_at >= tg_as_of - {in_micros(a.window)})") for i, f, a in aggregates
     )
@@ -114,7 +137,7 @@ def _joined(view: FeatureView) -> str:
 WITH events AS ({events_query(view)})
 SELECT e.tg_row, {features}
 FROM entities e LEFT JOIN events s
-    ON {_same_key(view)} AND s.tg_at < e.tg_as_of AND s.tg_at >= e.tg_as_of - {longest} AND s.tg_known <= e.tg_as_of
+    ON {same_key(view)} AND s.tg_at < e.tg_as_of AND s.tg_at >= e.tg_as_of - {longest} {known}
 GROUP BY e.tg_row
 """  # noqa: S608
 
@@ -122,17 +145,17 @@ GROUP BY e.tg_row
 def _newest_row(view: FeatureView, as_known: bool) -> str:
     names = [quoted(feature.name) for feature in view.spec.features]
     fields = ", ".join(f"{name} := s.tg_{i}" for i, name in enumerate(names))
-    values = ", ".join(f"s.tg_{i}" for i in range(len(names)))
+    order = ranking(["s.tg_at", "s.tg_created", *(f"s.tg_{i}" for i in range(len(names)))])
     longest = in_micros(view.spec.ttl) if view.spec.ttl is not None else 2**62
     known = "AND s.tg_known <= e.tg_as_of" if as_known else ""
-    columns = ", ".join(_or_default(f"pick.{name}", f) for name, f in zip(names, view.spec.features, strict=True))
+    columns = ", ".join(cast_or_default(f"pick.{name}", f) for name, f in zip(names, view.spec.features, strict=True))
     return f"""
 WITH events AS ({events_query(view)}),
 newest AS (
     SELECT e.tg_row, max(s.tg_at) AS tg_holds_from,
-        arg_max(struct_pack({fields}), row(s.tg_at, s.tg_created, {values})) AS pick
+        arg_max(struct_pack({fields}), {order}) AS pick
     FROM entities e JOIN events s
-        ON {_same_key(view)} AND s.tg_at <= e.tg_as_of AND e.tg_as_of - s.tg_at <= {longest} {known}
+        ON {same_key(view)} AND s.tg_at <= e.tg_as_of AND e.tg_as_of - s.tg_at <= {longest} {known}
     GROUP BY e.tg_row
 )
 SELECT e.tg_row, n.tg_holds_from, {columns}
@@ -150,14 +173,16 @@ def _column(index: int, feature: Feature, aggregate: Aggregate, over: str) -> st
         "min": f"min({value})",
         "max": f"max({value})",
         "distinct": f"count(DISTINCT {value})",
-        "last": f"arg_max({value}, row(tg_at, tg_created, {value}))",
+        "last": f"arg_max({value}, row({value} IS NOT NULL, tg_at, tg_created, {value}))",
     }[aggregate.function]
     if aggregate.function in {"count", "distinct"}:
-        return _or_default(f"nullif({call}{over}, 0)", feature, 0)
-    return _or_default(f"{call}{over}", feature)
+        return cast_or_default(f"nullif({call}{over}, 0)", feature)
+    return cast_or_default(f"{call}{over}", feature)
 
 
-def _or_default(value: str, feature: Feature, otherwise: object = None) -> str:
+def cast_or_default(value: str, feature: Feature) -> str:
+    """The feature's column: the value in the declared type, or the default where it is null."""
+    otherwise = 0 if feature.aggregate and feature.aggregate.function in {"count", "distinct"} else None
     kind = SQL_TYPES[feature.type]
     default = _literal(otherwise if feature.default is None else feature.default)
     return f"coalesce(CAST({value} AS {kind}), CAST({default} AS {kind})) AS {quoted(feature.name)}"
@@ -169,6 +194,11 @@ def _literal(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def ranking(columns: Sequence[str]) -> str:
+    """What rows are compared by, column after column; null is below every value, in any engine."""
+    return "row(" + ", ".join(f"{column} IS NOT NULL, {column}" for column in columns) + ")"
 
 
 def in_micros(duration: timedelta) -> int:

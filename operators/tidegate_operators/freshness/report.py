@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from tidegate_api.durations import format_duration
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus, Interval
@@ -19,6 +20,13 @@ _FAILED = "MaterializationFailed"
 _STILL = datetime.max.replace(tzinfo=UTC)
 
 
+class Replayed(Value):
+    """What serving was found to have used: how many values, and what is wrong with them (empty: nothing)."""
+
+    values: int
+    fault: str
+
+
 class Report(Value):
     """What a materialization run writes as its last word."""
 
@@ -29,6 +37,9 @@ class Report(Value):
     interval: Interval | None = None
     newest_event_time: Time | None = None
     schema_hash: str | None = None
+    quality: list[str] | None = None
+    consistency: Replayed | None = None
+    statistics: list[list[Any]] = []
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,9 @@ def summarize(
     """
     ended = sorted((run for run in runs if run.finished_at or run.failure), key=lambda run: run.finished_at or _STILL)
     status = _with_report(view, view.status, ended)
-    conditions = [*_conditions(view, status, ended, now), schema]
+    report = next((run.report for run in reversed(ended) if run.report), None)
+    conditions = [*_conditions(view, status, ended, now), schema, _quality(report, now), _consistent(report, now)]
+    conditions = _kept(view, conditions) if report is None else conditions
     if refusal is not None:
         conditions[0] = _condition("Ready", "False", refusal.reason, refusal.message, now)
     kept = with_transition_times(view.status.conditions, conditions, view.metadata.generation)
@@ -116,6 +129,33 @@ def _fresh(view: FeatureView, status: FeatureViewStatus, now: datetime) -> Condi
         return _condition("Fresh", "True", "WithinTarget", f"The newest event is of {newest}.", now)
     message = f"The newest event is of {newest}, older than the target of {format_duration(target)}: see the source."
     return _condition("Fresh", "False", "Stale", message, now)
+
+
+def _quality(report: Report | None, now: datetime) -> Condition:
+    if report is None or report.quality is None:
+        return _condition("QualityOK", "Unknown", "NotMeasured", "No run has told what its values look like.", now)
+    if not report.quality:
+        return _condition("QualityOK", "True", "AsExpected", "The values of the last run are as expected.", now)
+    message = f"{'; '.join(report.quality)}: see the source, or correct expect in spec.features."
+    return _condition("QualityOK", "False", "ExpectationsFailed", message[0].upper() + message[1:], now)
+
+
+def _consistent(report: Report | None, now: datetime) -> Condition:
+    if report is None or report.consistency is None or not report.consistency.values:
+        message = "Nothing that serving used was replayed: name its log in spec.featureLog."
+        return _condition("Consistent", "Unknown", "NotReplayed", message, now)
+    found = report.consistency
+    if not found.fault:
+        message = f"All {found.values:,} values that serving used since the run before are as defined."
+        return _condition("Consistent", "True", "AsDefined", message, now)
+    message = f"{found.fault[0].upper()}{found.fault[1:]}: see `tidegate features replay` for examples."
+    return _condition("Consistent", "False", "ValuesDiffer", message, now)
+
+
+def _kept(view: FeatureView, conditions: Sequence[Condition]) -> list[Condition]:
+    """Without a report, what the last one said of the values still stands."""
+    known = {condition.type: condition for condition in view.status.conditions}
+    return [known.get(c.type, c) if c.type in ("QualityOK", "Consistent") else c for c in conditions]
 
 
 def _ready(status: FeatureViewStatus, materialized: Condition, now: datetime) -> Condition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.freshness.evolution import Ruling, readers, rule_on
 from tidegate_operators.freshness.report import Report, Run, summarize
 from tidegate_operators.handlers.apply import apply_all
+from tidegate_operators.handlers.metrics import show_features
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.pods import is_stuck, unscheduled
 from tidegate_operators.resources.accepted import accepted_spec, outdated, revision_object
@@ -39,6 +40,7 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     _prune(view, neighbours)
     runs = _runs(view, neighbours, now)
     status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
+    show_features(view, _newest_statistics(runs))
     for announcement in announcements:
         neighbours.cluster.announce(view, announcement, now)
     if status != view.status:
@@ -46,6 +48,11 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     if refusal is not None:
         raise refusal
     return _BUSY if status.phase in ("Pending", "Materializing") else _IDLE
+
+
+def _newest_statistics(runs: Iterable[Run]) -> list[list[Any]]:
+    told = [(run.finished_at, run.report.statistics) for run in runs if run.finished_at and run.report]
+    return max(told, key=lambda one: one[0])[1] if told else []
 
 
 def _rule(view: FeatureView, neighbours: Neighbours, now: datetime) -> Ruling:

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, Outcome
 
-__all__ = ["forget_rollout", "observed_reconciliation", "show_rollout"]
+__all__ = ["forget_features", "forget_rollout", "observed_reconciliation", "show_features", "show_rollout"]
+
+_QUANTILES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
 
 _SECONDS = Histogram("tidegate_reconcile_duration_seconds", "Time that one reconciliation takes.", ["kind"])
 _FAILURES = Counter("tidegate_reconcile_failures_total", "Reconciliations that ended in an error.", ["kind"])
 
 _WEIGHT = Gauge("tidegate_canary_weight_percent", "Share of the traffic that the canary has.", ["namespace", "name"])
 _ENDED = Counter("tidegate_rollouts_ended_total", "Rollouts that ended.", ["namespace", "name", "outcome"])
+
+
+_FEATURE = ["namespace", "view", "feature"]
+_ROWS = Gauge("tidegate_feature_rows", "Entities that the last run wrote.", _FEATURE)
+_MISSING = Gauge("tidegate_feature_missing_ratio", "Share of those entities without a value.", _FEATURE)
+_MEAN = Gauge("tidegate_feature_mean", "Mean of the feature over those entities.", _FEATURE)
+_VARIANCE = Gauge("tidegate_feature_variance", "Variance of the feature over those entities.", _FEATURE)
+_QUANTILE = Gauge("tidegate_feature_quantile", "Quantiles of the feature over those entities.", [*_FEATURE, "quantile"])
+_BY_FEATURE = (_ROWS, _MISSING, _MEAN, _VARIANCE, _QUANTILE)
+
+
+def show_features(view: FeatureView, statistics: Iterable[Sequence[Any]]) -> None:
+    """Show a run's statistics: name, rows, missing, mean, variance, then the quantiles, per feature."""
+    for name, rows, missing, mean, variance, *quantiles in statistics:
+        where = (view.metadata.namespace, view.metadata.name, name)
+        _ROWS.labels(*where).set(rows)
+        _MISSING.labels(*where).set(missing / rows if rows else 0)
+        if mean is not None:
+            _MEAN.labels(*where).set(mean)
+            _VARIANCE.labels(*where).set(variance)
+        for quantile, value in zip(_QUANTILES, quantiles, strict=False):
+            _QUANTILE.labels(*where, quantile).set(value)
+
+
+def forget_features(namespace: str, view: str) -> None:
+    """The view is gone: what was shown of its features goes too."""
+    for gauge in _BY_FEATURE:
+        gauge.remove_by_labels({"namespace": namespace, "view": view})
 
 
 def show_rollout(deployment: ModelDeployment, status: ModelDeploymentStatus) -> None:

@@ -17,7 +17,7 @@ from tidegate_api.resource import API_VERSION, Resource
 from tidegate_operators.adapters.cluster import NamespaceGoneError
 from tidegate_operators.handlers import feature_view, model_deployment
 from tidegate_operators.handlers.keeper import Keeper, Key
-from tidegate_operators.handlers.metrics import forget_rollout, observed_reconciliation
+from tidegate_operators.handlers.metrics import forget_features, forget_rollout, observed_reconciliation
 from tidegate_operators.handlers.neighbours import Neighbours, connect
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW_LABEL
 from tidegate_operators.rollout.observed import Announcement
@@ -79,8 +79,8 @@ def reconcile(key: Key, neighbours: Neighbours) -> timedelta | None:
                 pass
             except TidegateError as error:
                 return _cannot_read(body, error, neighbours)
-    if kind == "ModelDeployment":
-        forget_rollout(namespace, name)
+    forget = forget_rollout if kind == "ModelDeployment" else forget_features
+    forget(namespace, name)
     return None
 
 

@@ -88,3 +88,35 @@ def test_a_pod_that_no_node_takes_is_said_though_earlier_runs_went_well() -> Non
     assert _conditions(status)["Materialized"] == ("False", "Unschedulable")
     assert _conditions(status)["Ready"][0] == "True"
     assert status.phase == "Ready"
+
+
+def _told(**words: Any) -> Run:
+    return Run(START, Report.model_validate(_report().to_dict() | words))
+
+
+def test_values_as_expected_and_as_served_are_said() -> None:
+    status, _ = summarize(_view(), [_told(quality=[], consistency={"values": 12, "fault": ""})], START)
+    assert _conditions(status)["QualityOK"] == ("True", "AsExpected")
+    assert _conditions(status)["Consistent"] == ("True", "AsDefined")
+
+
+def test_failed_expectations_and_wrong_values_are_told_with_a_remedy_and_take_nothing_away() -> None:
+    bad = {"quality": ["feature price has max 9e9, more than the expected 100"]}
+    wrong = {"consistency": {"values": 12, "fault": "of 12 values that serving used, not as defined: price 3"}}
+    status, said = summarize(_view(), [_told(**bad, **wrong)], START)
+    found = {condition.type: condition for condition in status.conditions}
+    assert found["QualityOK"].message.startswith("Feature price has max 9e9")
+    assert found["Consistent"].message.startswith("Of 12 values that serving used, not as defined: price 3: see")
+    assert (found["QualityOK"].status, found["Consistent"].status, found["Ready"].status) == ("False", "False", "True")
+    assert {item.reason for item in said if item.type == "Warning"} == {"ExpectationsFailed", "ValuesDiffer"}
+
+
+def test_what_a_run_said_of_the_values_stands_until_the_next_says_otherwise() -> None:
+    bad, _ = summarize(_view(), [_told(quality=["feature price has max 9e9, more than the expected 100"])], START)
+    later, _ = summarize(_view(bad), [], START + timedelta(hours=1))
+    assert _conditions(later)["QualityOK"] == ("False", "ExpectationsFailed")
+
+
+def test_without_a_log_nothing_is_said_of_consistency() -> None:
+    status, _ = summarize(_view(), [_told(quality=[])], START)
+    assert _conditions(status)["Consistent"] == ("Unknown", "NotReplayed")
