@@ -106,7 +106,7 @@ def materialize(
         found = load_views(view)[0]
         done = _materialize(found, open_online(found, online), from_, to, incremental)
         if report is not None:
-            report.write_text(json.dumps(done.to_json()))
+            report.write_text(done.to_report())
         if json_:
             print_json(done.to_json())
         else:
