@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +62,7 @@ def join(
     timestamp: Annotated[str, typer.Option(help="Column with the time as of which features hold.")],
     views: Annotated[Path, typer.Option(help="Folder with FeatureView files, or one file.")],
     out: Annotated[Path, typer.Option(help="Parquet to write.")],
+    engine: Annotated[str, typer.Option(help="duckdb, or spark for more than one machine holds.")] = "duckdb",
     as_known: Annotated[bool, typer.Option("--as-known", help="Only events that were known by then.")] = False,
     json_: Json = False,
 ) -> None:
@@ -80,7 +80,7 @@ def join(
                 resource="entities", field="--entities", value=str(entities), expected="a Parquet file",
                 remedy="check the path",
             )  # fmt: skip
-        rows = join_file(entities, timestamp, load_views(views), out, as_known=as_known)
+        rows = join_file(entities, timestamp, load_views(views), out, engine=engine, as_known=as_known)
         print_json({"rows": rows, "out": str(out)}) if json_ else typer.echo(f"wrote {rows} rows to {out}")
 
 

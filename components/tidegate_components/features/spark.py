@@ -20,7 +20,7 @@ from tidegate_components.features.sql import range_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlglot.exp import Expression
+    from sqlglot.expressions import Expr
 
 __all__ = ["Computing", "spark_features", "to_spark"]
 
@@ -70,7 +70,7 @@ def to_spark(query: str) -> str:
     return tree.sql(dialect="duckdb")
 
 
-def _reworded(node: Expression) -> Expression:
+def _reworded(node: Expr) -> Expr:
     from sqlglot import exp
 
     name = node.name.lower() if isinstance(node, exp.Anonymous) else ""
@@ -86,7 +86,7 @@ def _reworded(node: Expression) -> Expression:
     return node
 
 
-def _rounding(cast: Expression) -> Expression:
+def _rounding(cast: Expr) -> Expr:
     """`typeof` is known when Spark plans, so one branch stays."""
     from sqlglot import exp
 
