@@ -361,6 +361,11 @@ class FeatureView(Resource):
     status: Annotated[FeatureViewStatus, Field(default_factory=FeatureViewStatus)]
 
     @property
+    def columns(self) -> list[str]:
+        """The join keys, then the features."""
+        return [key.name for key in self.spec.entity.join_keys] + [feature.name for feature in self.spec.features]
+
+    @property
     def schema_hash(self) -> str:
         """Covers names, types and order of keys and features: what a reader of the values depends on."""
         return content_hash(

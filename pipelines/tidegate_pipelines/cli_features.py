@@ -1,4 +1,4 @@
-"""`tidegate features`: validate, join, materialize, get, replay; more in cli_browse and cli_stream."""
+"""`tidegate features`: validate, join, materialize, get, replay; more in cli_browse, cli_monitor and cli_stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_pipelines import cli_browse, cli_stream
+from tidegate_pipelines import cli_browse, cli_monitor, cli_stream
 from tidegate_pipelines.online import Online, open_online
 from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
@@ -21,6 +21,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_browse.app)  # without a name: its commands become ours
+app.add_typer(cli_monitor.app)
 app.add_typer(cli_stream.app)
 
 

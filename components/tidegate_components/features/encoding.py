@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.hashes import content_hash
@@ -24,6 +24,7 @@ __all__ = [
     "Codec",
     "Schema",
     "StoredValue",
+    "entity_of",
     "from_micros",
     "key_of",
     "schema_key",
@@ -141,6 +142,21 @@ def key_of(view: str, entity: Sequence[object]) -> str:
 
 def _key_part(part: object) -> str:
     return str(part) if type(part) is int else quote(str(part), safe="")
+
+
+def entity_of(view: FeatureView, key: str) -> tuple[Any, ...]:
+    """The inverse of key_of."""
+    parts = key.removeprefix(key_of(view.metadata.name, ())).split(",")
+    return tuple(_parsed(part, k.type) for part, k in zip(parts, view.spec.entity.join_keys, strict=True))
+
+
+def _parsed(part: str, kind: str) -> Any:
+    text = unquote(part)
+    if kind == "Bool":
+        return text == "True"
+    if kind == "Timestamp":
+        return datetime.fromisoformat(text)
+    return {"Int64": int, "Float64": float}.get(kind, str)(text)
 
 
 def watermark_key(view: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.duck import connect
 from tidegate_components.features.encoding import StoredValue, from_micros, to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
@@ -29,8 +30,10 @@ from tidegate_components.storage import replacing, resolve
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Materialized", "materialize", "next_interval"]
+__all__ = ["AS_OF_PREFIX", "Materialized", "materialize", "next_interval"]
 
+AS_OF_PREFIX = "as_of="
+"""Files of the offline store are named by the as-of time of the values in them."""
 _CHUNK = 20_000
 _LAST_WORD = 4000
 _SENTENCES, _SENTENCE = 5, 200
@@ -116,12 +119,10 @@ def materialize(
     BadFeaturesError for a source that does not fit or an empty interval, OnlineStoreError for an unreachable store, and
     BadFeaturesError where another run moved the watermark meanwhile.
     """
-    import duckdb
-
     before = store.watermark(view)
     first, last = to_micros(start) if start else None, to_micros(end)
     _check_interval(view, first, last)
-    with duckdb.connect() as db:
+    with connect() as db:
         open_source(db, view, claims)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
@@ -199,7 +200,7 @@ def _write_offline(view: FeatureView, values: pa.Table, last: int, claims: dict[
     kept = values.drop_columns(["tg_holds_from"])
     stamped = kept.append_column("as_of", pa.array([last] * values.num_rows, pa.timestamp("us", tz="UTC")))
     name = from_micros(last).strftime("%Y%m%dT%H%M%S.%fZ")
-    with replacing(resolve(view.spec.offline.uri, claims) / f"as_of={name}.parquet") as beside:
+    with replacing(resolve(view.spec.offline.uri, claims) / f"{AS_OF_PREFIX}{name}.parquet") as beside:
         pq.write_table(stamped, beside)
 
 

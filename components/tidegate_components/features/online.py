@@ -14,6 +14,7 @@ from tidegate_components.features.encoding import (
     Codec,
     Schema,
     StoredValue,
+    entity_of,
     key_of,
     schema_key,
     schema_of,
@@ -155,6 +156,20 @@ class OnlineStore:
             self._written_under[name] = Codec(Schema.from_json(text))
         return self._written_under[name]
 
+    def scan(self, view: FeatureView) -> Iterator[tuple[tuple[Any, ...], StoredValue]]:
+        """Every stored (entity key, value) of a view, in no order; what is written meanwhile may be there or not.
+
+        Raises SchemaMismatchError as `read` does.
+        """
+        prefix = key_of(view.metadata.name, ())
+        decode = self._decoder(view)
+        with _speaking(self._url):
+            found = self._client.scan_iter(match=f"{_literal(prefix)}*", count=_BATCH)
+            for keys in _batched((key for key in map(_text, found) if not key.startswith(f"{prefix}:")), _BATCH):
+                for key, data in zip(keys, self._mget(keys), strict=True):
+                    if data:
+                        yield entity_of(view, key), decode(data)
+
     def watermark(self, view: FeatureView) -> Watermark | None:
         """How far the view is materialized; None: never."""
         with _speaking(self._url):
@@ -166,6 +181,15 @@ class OnlineStore:
         with _speaking(self._url):
             args = [before.to_json() if before else "", after.to_json()]
             return bool(self._swap(keys=[watermark_key(view.metadata.name)], args=args))
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def _literal(text: str) -> str:
+    """A pattern of SCAN that matches the text itself."""
+    return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in text)
 
 
 def open_store(url: str) -> OnlineStore:

@@ -20,6 +20,7 @@ from tidegate_components.features.encoding import StoredValue, from_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.online import OnlineStore, Watermark, defaults
+from tidegate_components.features.snapshot import arrow_type
 from tidegate_components.storage import replacing
 
 __all__ = ["FeatureLog", "FeatureService", "KafkaLog", "ParquetLog", "as_of_column", "stored_column"]
@@ -179,17 +180,8 @@ def _arrow_schema(views: Sequence[FeatureView]) -> Any:
     time = pa.timestamp("us", tz="UTC")
     fields = {"request_id": pa.string(), "event_time": time}
     for view in views:
-        fields |= {key.name: _arrow_type(key.type) for key in view.spec.entity.join_keys}
+        fields |= {key.name: arrow_type(key.type) for key in view.spec.entity.join_keys}
         name = view.metadata.name
         fields |= {as_of_column(name): time, stored_column(name): pa.bool_()}
-        fields |= {column_name(name, feature.name): _arrow_type(feature.type) for feature in view.spec.features}
+        fields |= {column_name(name, feature.name): arrow_type(feature.type) for feature in view.spec.features}
     return pa.schema(list(fields.items()))
-
-
-def _arrow_type(kind: str) -> Any:
-    import pyarrow as pa
-
-    if kind.startswith("List<"):
-        return pa.list_(_arrow_type(kind[5:-1]))
-    simple = {"Int64": pa.int64(), "Float64": pa.float64(), "String": pa.string(), "Bool": pa.bool_()}
-    return simple.get(kind) or pa.timestamp("us", tz="UTC")

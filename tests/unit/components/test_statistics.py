@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import connect
+from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.materialize import materialize
+from tidegate_components.features.monitor import measure
+from tidegate_components.features.monitor_report import serve_metrics
 from tidegate_components.features.online import OnlineStore, open_store
 from tidegate_components.features.serving import FeatureService, ParquetLog
+from tidegate_components.features.snapshot import snapshot
 from tidegate_components.features.statistics import QUANTILES, FeatureStatistics, describe
+from tidegate_pipelines.cli import app
+from unit.components.servers import free_port
 from unit.components.shop import parsed, view_body
 from unit.components.test_materialize import NOW, ago, make_view, recent
 
@@ -123,3 +133,55 @@ def test_a_run_replays_what_was_served_since_the_run_before(tmp_path: Path, stor
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log" / "seeded.parquet")
     found = materialize(view, store, NOW, ago(2)).consistency
     assert found == (18, "of 18 values that serving used, not as defined: sum 1")
+
+
+def test_both_stores_are_measured_and_agree(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(1, 8)])
+    materialize(view, store, ago(4))
+    materialize(view, store, NOW, ago(4))
+    offline, online = measure(view, store, ["count"])
+    assert (offline.store, online.store) == ("offline", "online")
+    for there, here in zip(offline.statistics, online.statistics, strict=True):
+        assert replace(there, variance=None) == replace(here, variance=None)
+        assert there.variance == pytest.approx(here.variance)
+    assert {found.slice for found in online.statistics} == {"", "count=1"}
+    assert [found.mean for found in online.statistics if found.feature == "sum" and not found.slice] == [4.0]
+
+
+def test_a_sample_bounds_how_many_online_values_are_looked_at(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(1, 8)])
+    materialize(view, store, NOW)
+    (_, online) = measure(view, store, sample=3)
+    assert {found.rows for found in online.statistics} == {3}
+
+
+def test_a_slice_that_is_no_column_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadFeaturesError, match=r"country.*one of user_id, count, sum, last"):
+        measure(make_view(tmp_path, [recent(1, 5, 2)]), None, ["country"])
+
+
+def test_a_snapshot_holds_what_is_stored_with_its_as_of_time(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(1, 8)])
+    materialize(view, store, NOW)
+    assert snapshot(view, store, tmp_path / "snapshot.parquet") == 7
+    rows = sorted(pq.read_table(tmp_path / "snapshot.parquet").to_pylist(), key=lambda row: int(row["user_id"]))
+    assert rows[2] == {"user_id": 3, "count": 1, "sum": 3.0, "last": 3.0, "as_of": NOW}
+
+
+def test_the_command_writes_a_page_and_serves_the_same_numbers(tmp_path: Path, redis_url: str) -> None:
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(1, 8)])
+    materialize(view, open_store(redis_url), NOW)
+    (tmp_path / "view.yaml").write_text(yaml.safe_dump(view.to_dict()))
+    words = ["features", "monitor", "--views", str(tmp_path / "view.yaml"), "--online", redis_url, "--json"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [one["store"] for one in told] == ["offline", "online"]
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == told
+    assert "<svg" in (tmp_path / "report" / "report.html").read_text()
+    port = free_port()
+    serve_metrics(port)(measure(view, open_store(redis_url)))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        metrics = answer.read().decode()
+    where = f'feature="sum",slice="",store="online",view="{view.metadata.name}"'
+    assert f"tidegate_feature_store_mean{{{where}}} 4.0" in metrics
