@@ -47,8 +47,10 @@ def features_as_of(db: Connection, view: FeatureView, part: int = PART) -> pa.Ta
     import pyarrow as pa
 
     plan = _plan(db, view)
-    tables = [_by_kernel(db, view, plan, part)] if plan.kept else []
-    tables += [_by_sql(db, _only(view, plan.left))] if plan.left else []
+    with tempfile.TemporaryDirectory() as folder:
+        db.execute(f"SET temp_directory = '{folder}/spilled'")
+        tables = [_by_kernel(db, view, plan, part, Path(folder))] if plan.kept else []
+        tables += [_by_sql(db, _only(view, plan.left))] if plan.left else []
     computed = {name: table[name] for table in tables for name in table.column_names}
     return pa.table({feature.name: computed[feature.name] for feature in view.spec.features})
 
@@ -57,14 +59,12 @@ def _by_sql(db: Connection, view: FeatureView) -> pa.Table:
     return db.sql(f"SELECT * FROM ({as_of_query(view)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
 
 
-def _by_kernel(db: Connection, view: FeatureView, plan: _Plan, part: int) -> pa.Table:
+def _by_kernel(db: Connection, view: FeatureView, plan: _Plan, part: int, folder: Path) -> pa.Table:
     import pyarrow as pa
 
-    with tempfile.TemporaryDirectory() as folder:
-        db.execute(f"SET temp_directory = '{folder}/spilled'")
-        _number_keys(db, view)
-        parts = _parts(db, _queries(view, plan), part, Path(folder))
-        return _in_order(db, plan, pa.concat_tables([_features_of(db, view, plan, queries) for queries in parts]))
+    _number_keys(db, view)
+    parts = _parts(db, _queries(view, plan), part, folder)
+    return _in_order(db, plan, pa.concat_tables([_features_of(db, view, plan, queries) for queries in parts]))
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,38 @@ def test_entities_without_a_join_key_or_time_are_refused(tmp_path: Path) -> None
         join_views(pa.table({"user_id": [1], "t": pa.array([None], EVENTS.field("event_time").type)}), "t", [view])
 
 
+def whole_view(folder: Path, *values: int) -> Any:
+    """A sum as Int64 and as Float64, of one user's events one second apart."""
+    times = pa.array([at(second) for second in range(len(values))], pa.timestamp("us"))
+    pq.write_table(pa.table({"user_id": [1] * len(values), "event_time": times, "n": values}), folder / "n.parquet")
+    features = [
+        {"name": name, "type": name, "aggregate": {"function": "sum", "column": "n", "window": "9s"}}
+        for name in ("Int64", "Float64")
+    ]
+    return lambda *names: parsed(view_body("v", "user_id", [f for f in features if f["name"] in names], str(folder)))
+
+
+def test_a_sum_may_pass_through_what_int64_cannot_hold(tmp_path: Path) -> None:
+    view = whole_view(tmp_path, 2**63 - 1, 2**63 - 1, -(2**63) + 1)
+    assert as_of(view("Int64"), (1, 3))[0]["Int64"] == 2**63 - 1
+
+
+def test_a_sum_that_int64_cannot_hold_is_refused(tmp_path: Path) -> None:
+    view = whole_view(tmp_path, 2**63 - 1, 2**63 - 1)
+    assert as_of(view("Float64"), (1, 2))[0]["Float64"] == 2.0**64
+    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features is .*out of range.*declared types"):
+        as_of(view("Int64"), (1, 2))
+
+
+def test_no_entities_give_no_rows(tmp_path: Path) -> None:
+    assert as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]))) == []
+
+
+def test_an_unknown_engine_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadFeaturesError, match="--engine is 'flink', expected duckdb or spark"):
+        join_views(pa.table({"t": [at(1)]}), "t", [], engine="flink")
+
+
 def test_times_in_nanoseconds_as_pandas_writes_them_are_read_as_microseconds(tmp_path: Path) -> None:
     source = write_events(tmp_path, [event(1, 0, 1), event(1, 10, 2)])
     usual = aggregate_view(source)
