@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra pipelines --extra train --extra spark --extra
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo demo-down test test-units test-cluster ready cluster-parts check bench lint types layers crds format redis
+.PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds format redis
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,13 +46,15 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: lint types layers ## The quick part: under a minute once .venv stands
-	$(BIN)/python -m tidegate_api.crds manifests/crds --check
+check: static ## The quick part: under a minute once .venv stands
 	$(PYTEST) tests/unit/operators tests/unit/api -n 2 -q
 
-test: ready lint types layers redis ## Everything: unit, property, integration (real API server), e2e (real node, Triton)
-	$(BIN)/python -m tidegate_api.crds manifests/crds --check
+test: ## Everything: lint, types, layers, unit, property, integration (real API server), e2e (real node, Triton)
+	@$(MAKE) --no-print-directory --jobs=2 cluster-parts static redis
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-units test-cluster
+
+static: lint types layers
+	$(BIN)/python -m tidegate_api.crds manifests/crds --check
 
 ready: # programs compile and images are built while .venv is filled
 	@$(MAKE) --no-print-directory --jobs=2 setup cluster-parts

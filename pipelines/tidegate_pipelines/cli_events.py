@@ -29,8 +29,8 @@ def ingest(
         str,
         typer.Option(
             "--from",
-            help="kafka://HOST:PORT/TOPIC, a file of JSON lines (one event each), a folder with event tables as"
-            " Parquet, CSV or JSON lines, or movielens-100k.",
+            help="kafka://HOST:PORT/TOPIC; a file of events (JSON lines, or CSV or Parquet with a column `type`);"
+            " tables as Parquet, CSV or JSON lines, a folder or one file; or movielens-100k.",
         ),
     ],
     to: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -46,15 +46,18 @@ def ingest(
 
     Example: tidegate events ingest --from kafka://127.0.0.1:9092/events --to lake
 
+    Example: tidegate events ingest --from export/ --to lake, for export/clicks.csv, export/impressions.jsonl, ...
+
     Exit codes: 0 landed, 1 the broker does not answer (run again), 2 bad input.
     """
     from tidegate_components.events.lines import is_lines
+    from tidegate_components.events.rows import has_kinds
 
     with speaking():
         if source.startswith("kafka://"):
             _show_landed(_land_kafka(source, to, follow, batch_rows, batch_seconds), to, json_)
-        elif is_lines(Path(source)):
-            _show_landed(_land_lines(source, to), to, json_)
+        elif is_lines(Path(source)) or has_kinds(Path(source)):
+            _show_landed(_land_file(source, to), to, json_)
         else:
             _ingest_tables(source, to, newest_event, json_)
 
@@ -76,10 +79,10 @@ def _land_kafka(source: str, to: Path, follow: bool, rows: int, seconds: float) 
     )
 
 
-def _land_lines(source: str, to: Path) -> Landed:
-    from tidegate_components.events.land_stream import land_lines
+def _land_file(source: str, to: Path) -> Landed:
+    from tidegate_components.events.land_stream import land_file
 
-    return land_lines(Path(source), to, _tell_landed())
+    return land_file(Path(source), to, _tell_landed())
 
 
 def _asked_to_stop() -> Callable[[], bool]:

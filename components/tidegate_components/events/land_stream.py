@@ -13,13 +13,14 @@ from tidegate_components.events.decode import Decoder
 from tidegate_components.events.kafka import Batch, KafkaAddress, Limits, read_batches
 from tidegate_components.events.kinds import QUARANTINE
 from tidegate_components.events.landing import LandedFile, Landing, sync
-from tidegate_components.events.lines import read_lines
+from tidegate_components.events.lines import is_lines, read_lines
+from tidegate_components.events.rows import read_rows
 from tidegate_components.storage import file_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Landed", "land_batches", "land_kafka", "land_lines"]
+__all__ = ["Landed", "land_batches", "land_file", "land_kafka"]
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def land_kafka(
     return land_batches(landing, batches, told)
 
 
-def land_lines(path: Path, into: Path, told: Callable[[Landed], None] = lambda _: None) -> Landed:
-    """Land a file of JSON lines, each an event as on a topic; lines that have landed stay as they are."""
+def land_file(path: Path, into: Path, told: Callable[[Landed], None] = lambda _: None) -> Landed:
+    """Land a file of events: JSON lines, or rows of CSV or Parquet. What has landed of it stays as it is."""
     landing = Landing(into)
-    return land_batches(landing, read_lines(path, landing.open().offsets), told)
+    read = read_lines if is_lines(path) else read_rows
+    return land_batches(landing, read(path, landing.open().offsets), told)
 
 
 def land_batches(landing: Landing, batches: Iterable[Batch], told: Callable[[Landed], None]) -> Landed:

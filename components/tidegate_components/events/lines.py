@@ -15,7 +15,7 @@ from tidegate_components.events.kafka import Batch
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SUFFIXES", "is_lines", "read_lines"]
+__all__ = ["SUFFIXES", "batch_of", "first_landed", "is_lines", "read_lines"]
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
@@ -26,16 +26,24 @@ def is_lines(path: Path) -> bool:
 
 
 def read_lines(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:
-    """The lines after the landed ones, `rows` at a time; `ingested_at` is the file's time. Empty lines are messages."""
-    key = f"{path.name}/0"
-    known = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    """The lines after the landed ones, `rows` at a time. Empty lines are messages."""
     with _open(path) as handle:
-        first = landed.get(key, 0)
+        first = first_landed(path, landed)
         lines = islice(handle, first, None)
         while block := list(islice(lines, rows)):
-            messages = _table(path.name, first, known, [line.rstrip(b"\r\n") for line in block])
+            yield batch_of(path, landed, first, [line.rstrip(b"\r\n") for line in block])
             first += len(block)
-            yield Batch(messages, {**landed, key: first})
+
+
+def first_landed(path: Path, landed: Mapping[str, int]) -> int:
+    """The first message of a file that has not landed."""
+    return landed.get(f"{path.name}/0", 0)
+
+
+def batch_of(path: Path, landed: Mapping[str, int], first: int, messages: list[bytes]) -> Batch:
+    """Messages of a file from number `first` on; `ingested_at` is the file's time."""
+    known = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return Batch(_table(path.name, first, known, messages), {**landed, f"{path.name}/0": first + len(messages)})
 
 
 def _open(path: Path) -> IO[bytes]:

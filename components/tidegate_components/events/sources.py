@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.events.landing import LOG, landed_files
+from tidegate_components.events.landing import LOG, Landing, landed_files
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import resolve
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Source", "check_present", "find_source", "find_table", "reading"]
+__all__ = ["Source", "all_tables", "check_present", "columns_of", "find_source", "find_table", "reading", "with_times"]
+
+TIME = "event_time"
 
 _READERS = {
     ".parquet": "read_parquet({}, union_by_name = true, hive_partitioning = false)",
@@ -50,6 +52,59 @@ def find_table(folder: Path, name: str) -> Source | None:
         return Source(name, tuple(sorted(landed)))
     places = [folder / name, *(folder / f"{name}{suffix}" for suffix in _READERS)]
     return next((find_source(name, str(place)) for place in places if place.exists()), None)
+
+
+def all_tables(path: Path) -> list[Source]:
+    """Every table of a folder or landing, by name; of a file, the one that it is."""
+    if path.is_file():
+        return [find_source(_stem(path), str(path))]
+    if (path / LOG).is_dir():
+        names = {file.table for commit in Landing(path).commits() for file in commit.files}
+    else:
+        names = {_stem(each) for each in path.glob("[!._]*") if each.is_dir() or each.suffix in _READERS}
+    return [table for name in sorted(names) if (table := find_table(path, name)) is not None]
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def columns_of(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, str]:
+    """The columns of a table and their DuckDB types. Raises BadEventsError where a file cannot be read."""
+    import duckdb
+
+    try:
+        found = db.execute(f"DESCRIBE SELECT * FROM {reading(source.files)}").fetchall()
+    except duckdb.Error as error:
+        raise _bad(source.files[0], "content", str(error).splitlines()[0], "a file that can be read") from error
+    return {str(row[0]): str(row[1]) for row in found}
+
+
+def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
+    """The query of a table with its times as UTC microseconds; naive ones are UTC.
+
+    Raises BadEventsError where `event_time` is no time, by file and row.
+    """
+    casts = []
+    for name, kind in columns_of(db, source).items():
+        if kind.startswith("TIMESTAMP") or (name == TIME and kind == "VARCHAR"):
+            casts.append(f'CAST("{name}" AS TIMESTAMPTZ) AS "{name}"')
+        elif name == TIME:
+            raise _bad(source.files[0], f"column {TIME}", kind, "a timestamp, or text as RFC 3339")
+    _check_times(db, source)
+    replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
+    return f"SELECT *{replaced} FROM {reading(source.files)}"
+
+
+def _check_times(db: duckdb.DuckDBPyConnection, source: Source) -> None:
+    for file in source.files:
+        if columns_of(db, Source(source.name, (file,))).get(TIME) != "VARCHAR":
+            continue
+        numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {reading((file,))})"
+        wrong = f"{TIME} IS NOT NULL AND TRY_CAST({TIME} AS TIMESTAMPTZ) IS NULL"
+        found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
+        if found:
+            raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), "RFC 3339, e.g. 2026-01-31T12:00:00Z")
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,20 +1,16 @@
-"""The event tables: their columns, and how they are read with a check at the door.
+"""The event tables of the training DAG and their columns, with a check at the door.
 
 A time is a Parquet timestamp in UTC microseconds. `request_id` names one slate; `(request_id, item_id)` one impression.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tidegate_api.errors import TidegateError
-from tidegate_components.storage import parquet_files
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["CONTEXT", "TABLES", "BadEventsError", "check_columns", "read_table"]
+__all__ = ["CONTEXT", "TABLES", "BadEventsError", "check_columns", "no_table"]
 
 GENRE_SLOTS = tuple(f"genre_{slot}" for slot in range(1, 7))
 
@@ -34,29 +30,17 @@ class BadEventsError(TidegateError):
     """An event table that is missing, empty, or lacks a column."""
 
 
-def read_table(folder: Path, name: str) -> pa.Table:
-    """Read `folder/NAME.parquet` (or the folder NAME) and check that each declared column is there.
-
-    Raises BadEventsError where the table is missing, empty or lacks a column.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    files = parquet_files(folder / f"{name}.parquet") or parquet_files(folder / name)
-    if not files:
-        raise _bad(folder, name, "no such table", f"{name}.parquet or a folder {name}/ with Parquet files")
-    table = pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="default")
-    check_columns(table.column_names, name, folder)
-    if table.num_rows == 0:
-        raise _bad(folder, name, "0 rows", "at least one row")
-    return table
-
-
-def check_columns(found: list[str], name: str, origin: Path) -> None:
-    """Raise BadEventsError that names the first declared column that `found` lacks."""
-    missing = [column for column in TABLES[name] if column not in found]
+def check_columns(found: Iterable[str], wanted: Iterable[str], table: str, origin: Path) -> None:
+    """Raise BadEventsError that names the first wanted column that `found` lacks."""
+    there = list(found)
+    missing = [column for column in wanted if column not in there]
     if missing:
-        raise _bad(origin, name, f"columns {', '.join(found)}", f"a column {missing[0]}")
+        raise _bad(origin, table, f"columns {', '.join(there)}", f"a column {missing[0]}")
+
+
+def no_table(origin: Path, name: str) -> BadEventsError:
+    """A folder lacks a table."""
+    return _bad(origin, name, "no such table", f"a file {name}.parquet, .csv or .jsonl, or a folder {name}/ with such")
 
 
 def _bad(origin: Path, table: str, value: str, expected: str) -> BadEventsError:

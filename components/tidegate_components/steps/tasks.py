@@ -71,8 +71,9 @@ def look(data: str, views: str) -> Looked:
 def ingest_events(data: str, newest_event: str, events: Artifact) -> None:
     """events.ingest into `events`."""
     from tidegate_components.events.ingest import ingest
+    from tidegate_components.events.tables import TABLES
 
-    rows = ingest(data, Path(events.path), newest_event)
+    rows = ingest(data, Path(events.path), newest_event, TABLES)
     _describe(events, rows)
 
 

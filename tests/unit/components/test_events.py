@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from tidegate_components.duck import connect
 from tidegate_components.events.clean import clean
 from tidegate_components.events.ingest import ingest
 from tidegate_components.events.join import join_samples
 from tidegate_components.events.lake import land
-from tidegate_components.events.tables import BadEventsError
+from tidegate_components.events.land_stream import land_file
+from tidegate_components.events.rows import has_kinds
+from tidegate_components.events.tables import TABLES, BadEventsError
 from unit.components.shop import START, event_tables, write_shop
 
 
@@ -34,7 +38,7 @@ def test_cleaning_keeps_or_quarantines_every_row_with_a_reason(tmp_path: Path) -
 def test_a_table_without_a_declared_column_is_named(tmp_path: Path) -> None:
     clicks = event_tables()["clicks"].drop_columns(["item_id"])
     with pytest.raises(BadEventsError, match=r"table clicks is .* expected a column item_id; check the folder"):
-        ingest(str(write_shop(tmp_path / "raw", clicks=clicks)), tmp_path / "out")
+        ingest(str(write_shop(tmp_path / "raw", clicks=clicks)), tmp_path / "out", required=TABLES)
 
 
 def test_an_empty_table_is_named(tmp_path: Path) -> None:
@@ -83,3 +87,46 @@ def test_movielens_comes_whole_and_can_end_today(tmp_path: Path) -> None:
     assert rows == {"impressions": 100_000, "clicks": 55_375, "ratings": 100_000, "interactions": 255_375}
     newest = pc.max(pq.read_table(tmp_path / "ml" / "ratings.parquet")["event_time"]).as_py()
     assert newest.isoformat() == "2026-01-31T00:00:00"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_tables_of_any_format_become_the_same_parquet(tmp_path: Path, kind: str) -> None:
+    raw = write_shop(tmp_path / "raw")
+    rows = ingest(str(raw), tmp_path / "as-parquet")
+    other = tmp_path / "other"
+    other.mkdir()
+    formats = {"csv": "FORMAT csv", "jsonl": "FORMAT json", "parquet": "FORMAT parquet"}
+    with connect() as db:
+        for name in rows:
+            source, target = tmp_path / "as-parquet" / f"{name}.parquet", other / f"{name}.{kind}"
+            db.execute(f"COPY (SELECT * FROM '{source}') TO '{target}' ({formats[kind]})")
+    assert ingest(str(other), tmp_path / "out") == rows
+    for name in rows:
+        found, wanted = (pq.read_table(tmp_path / folder / f"{name}.parquet") for folder in ("out", "as-parquet"))
+        assert found.to_pylist() == wanted.to_pylist()
+        assert found.schema.field("event_time").type == pa.timestamp("us", tz="UTC")
+
+
+def test_a_time_that_is_none_is_named_by_file_column_and_row(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("request_id,item_id,event_time\nr1,1,2026-01-01T00:00:00Z\nr2,2,yesterday\n")
+    with pytest.raises(BadEventsError, match=r"clicks.csv: column event_time in row 2 is 'yesterday'"):
+        ingest(str(tmp_path / "clicks.csv"), tmp_path / "out")
+
+
+EVENTS = [
+    {"type": "impression", "request_id": "r1", "item_id": 1, "user_id": 7, "event_time": "2026-01-01T10:00:00Z"},
+    {"type": "click", "request_id": "r1", "item_id": 1, "click_id": "c1", "event_time": "2026-01-01T10:00:05Z"},
+    {"type": "purchase", "user_id": 7, "item_id": 1, "event_time": "2026-01-01T10:00:09Z"},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_whose_rows_are_events_lands_as_a_topic_does_and_once(tmp_path: Path, kind: str) -> None:
+    columns = {name: [event.get(name) for event in EVENTS] for name in dict.fromkeys(k for e in EVENTS for k in e)}
+    path = tmp_path / f"events.{kind}"
+    pq.write_table(pa.table(columns), path) if kind == "parquet" else pacsv.write_csv(pa.table(columns), path)
+    assert has_kinds(path)
+    landed = land_file(path, tmp_path / "lake")
+    assert landed.rows == {"impressions": 1, "clicks": 1}
+    assert landed.quarantined == {"purchase: missing order_id": 1}
+    assert land_file(path, tmp_path / "lake").messages == 0

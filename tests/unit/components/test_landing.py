@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tidegate_components.events.land_stream import land_lines
+from tidegate_components.events.land_stream import land_file
 from tidegate_components.events.landing import LandedFile, Landing, LandingError, landed_files
 from unit.components.kafka_case import impression, landed
 
@@ -70,7 +70,7 @@ BROKEN = {
 def test_every_message_that_is_no_event_is_quarantined_with_its_reason_and_bytes(tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
     source.write_bytes(b"\n".join([*BROKEN, json.dumps(impression(5)).encode()]) + b"\n")
-    report = land_lines(source, tmp_path / "lake")
+    report = land_file(source, tmp_path / "lake")
     assert report.rows == {"impressions": 1}
     assert report.messages == len(BROKEN) + 1
     assert dict(landed(tmp_path / "lake", "quarantine", "message, reason")) == BROKEN
@@ -82,15 +82,15 @@ def test_every_message_that_is_no_event_is_quarantined_with_its_reason_and_bytes
 def test_times_are_read_as_utc(text: str | int, tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
     source.write_text(json.dumps({**impression(1), "event_time": text}))
-    land_lines(source, tmp_path / "lake")
+    land_file(source, tmp_path / "lake")
     assert landed(tmp_path / "lake", "impressions", "epoch_ms(event_time)") == [(1769860800000,)]
 
 
 def test_lines_that_have_landed_land_no_second_time(tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
     source.write_text("".join(json.dumps(impression(number)) + "\n" for number in range(3)))
-    assert land_lines(source, tmp_path / "lake").messages == 3
+    assert land_file(source, tmp_path / "lake").messages == 3
     with source.open("a") as more:
         more.write(json.dumps(impression(3)) + "\n")
-    assert land_lines(source, tmp_path / "lake").messages == 1
+    assert land_file(source, tmp_path / "lake").messages == 1
     assert landed(tmp_path / "lake", "impressions", "event_id") == [("e0",), ("e1",), ("e2",), ("e3",)]

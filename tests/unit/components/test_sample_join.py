@@ -14,7 +14,7 @@ import pytest
 
 from tidegate_components.events.attribution import Attribution
 from tidegate_components.events.join import join_events
-from tidegate_components.events.land_stream import land_lines
+from tidegate_components.events.land_stream import land_file
 from tidegate_components.events.sampling import corrected
 from tidegate_components.events.tables import BadEventsError
 
@@ -52,7 +52,7 @@ def test_landed_events_and_plain_tables_give_the_same_samples(tmp_path: Path) ->
     bought = [{"order_id": "o", "user_id": 1, "item_id": 7, "click_id": "c7", "event_time": at(60), "amount": 2.5}]
     lines = [{"type": kind, **row} for kind, rows in
              (("impression", impressions), ("purchase", bought), ("click", clicks)) for row in rows]  # fmt: skip
-    land_lines(Path(write(tmp_path, "topic", lines)), tmp_path / "lake")
+    land_file(Path(write(tmp_path, "topic", lines)), tmp_path / "lake")
     lake = {"impressions": "impressions", "clicks": "clicks", "conversions": "purchases"}
     join_events({name: str(tmp_path / "lake" / table) for name, table in lake.items()}, tmp_path / "a.parquet")
     plain = {"impressions": impressions, "clicks": clicks, "conversions": bought}
@@ -114,7 +114,7 @@ def test_a_missing_column_and_another_type_are_named(tmp_path: Path) -> None:
 
 def test_a_file_that_no_commit_lists_is_not_read(tmp_path: Path) -> None:
     lines = [{"type": "impression", **row} for row in shown(3)] + [{"type": "click", **row} for row in clicked(1)]
-    land_lines(Path(write(tmp_path, "topic", lines)), tmp_path / "lake")
+    land_file(Path(write(tmp_path, "topic", lines)), tmp_path / "lake")
     stray = next((tmp_path / "lake" / "impressions").rglob("*.parquet"))
     stray.with_name("stray.parquet").write_bytes(stray.read_bytes())
     tables = {name: str(tmp_path / "lake" / name) for name in ("impressions", "clicks")}

@@ -1,0 +1,51 @@
+"""Messages from a file of CSV or Parquet whose rows are events, as if they came from a topic: a row is an offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate_components.duck import connect
+from tidegate_components.events.kafka import Batch
+from tidegate_components.events.lines import batch_of, first_landed
+from tidegate_components.events.sources import reading
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["has_kinds", "read_rows"]
+
+_SUFFIXES = (".csv", ".parquet")
+_KIND = "type"
+
+
+def has_kinds(path: Path) -> bool:
+    """Whether the file is CSV or Parquet with a column `type`, which names each row's kind of event."""
+    if path.suffix not in _SUFFIXES or not path.is_file():
+        return False
+    with connect() as db:
+        return _KIND in _columns(db, path)
+
+
+def read_rows(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:
+    """The rows after the landed ones, `rows` at a time, each as the JSON of its columns that are not empty."""
+    first = first_landed(path, landed)
+    with connect() as db:
+        db.execute("SET preserve_insertion_order = true")
+        fields = ", ".join(f"'{name}': \"{name}\"" for name in _columns(db, path))
+        query = f"SELECT to_json({{{fields}}}) FROM {reading((path,))} OFFSET {first}"
+        for batch in db.sql(query).to_arrow_reader(rows):
+            lines = [_without_empty(line.as_py()) for line in batch.column(0)]
+            yield batch_of(path, landed, first, lines)
+            first += len(lines)
+
+
+def _without_empty(line: str) -> bytes:
+    import json
+
+    return json.dumps({name: value for name, value in json.loads(line).items() if value is not None}).encode()
+
+
+def _columns(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    return [str(row[0]) for row in db.execute(f"DESCRIBE SELECT * FROM {reading((path,))}").fetchall()]
