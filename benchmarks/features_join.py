@@ -35,6 +35,7 @@ def main() -> None:
         "--rows", type=int, default=1_000_000, help="entity rows, events are five times as many; 0: only Feast"
     )
     arguments.add_argument("--feast-rows", type=int, default=1_000_000, help="entity rows for Feast; 0 leaves it out")
+    arguments.add_argument("--keys", nargs="+", choices=["uniform", "zipf"], default=["uniform", "zipf"])
     arguments.add_argument("--repeat", type=int, default=3)
     arguments.add_argument("--contender", nargs="*", help=argparse.SUPPRESS)
     given = arguments.parse_args()
@@ -42,7 +43,7 @@ def main() -> None:
         print(json.dumps(CONTENDERS[given.contender[0]](*given.contender[1:])))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for keys in ("uniform", "zipf") if given.rows else ():
+        for keys in given.keys if given.rows else ():
             own(Path(folder), given.rows, keys, given.repeat)
         if given.feast_rows:
             with_feast(Path(folder), given.feast_rows, given.repeat)

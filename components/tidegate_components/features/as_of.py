@@ -207,6 +207,15 @@ def _in_order(db: Connection, plan: _Plan, computed: pa.Table) -> pa.Table:
     rows = computed["tg_row"].to_numpy()
     place = np.empty(len(rows), dtype=np.int64)
     place[rows - 1] = np.arange(len(rows))
-    db.register("computed", computed.combine_chunks().take(pa.array(place)))
-    columns = ", ".join(cast_or_default(f"tg_{i}", feature) for i, feature in enumerate(plan.kept))
-    return db.sql(f"SELECT {columns} FROM computed").to_arrow_table()  # noqa: S608
+    return pa.table({
+        feature.name: _declared(db, feature, computed[f"tg_{i}"].combine_chunks().take(pa.array(place)))
+        for i, feature in enumerate(plan.kept)
+    })  # fmt: skip
+
+
+def _declared(db: Connection, feature: Feature, values: pa.Array) -> pa.ChunkedArray:
+    """A feature's values in its declared type, with its default."""
+    import pyarrow as pa
+
+    db.register("computed", pa.table({"tg_value": values}))
+    return db.sql(f"SELECT {cast_or_default('tg_value', feature)} FROM computed").to_arrow_table()[0]  # noqa: S608

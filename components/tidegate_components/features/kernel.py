@@ -7,7 +7,9 @@ docs/feature-views.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -74,7 +76,8 @@ def aggregates(events: Events, probes: Probes, wanted: Sequence[Wanted]) -> list
         for window in {each.window for each in wanted if each.value == value}:
             windows = _Windows(column, column.rank(lo[window]), column.rank(hi))
             same = {each for each in wanted if (each.value, each.window) == (value, window)}
-            found |= {each: windows.compute(each.function) for each in same}
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter while it works
+                found |= zip(same, pool.map(windows.compute, [each.function for each in same]), strict=True)
     return [found[each] for each in wanted]
 
 
