@@ -120,11 +120,24 @@ def _joined(columns: Columns) -> str:
         ]
         chosen += ["a.conversion_time", "a.conversion_value"]
     if "feature_log" in columns:
-        keys = _identity("feature_log", columns, _LOG_KEYS)
-        joins.append(f"LEFT JOIN feature_log_once l ON {' AND '.join(f'l.{key} = i.{key}' for key in keys)}")
-        rest = (name for name in payload("feature_log", columns) if name not in keys)
-        chosen += [f"l.{name} AS feature_log__{name}" for name in rest]
+        logged, columns_of_log = _logged(columns)
+        joins, chosen = [*joins, *logged], [*chosen, *columns_of_log]
     return f"CREATE TABLE joined AS SELECT {', '.join(chosen)} FROM impressions_once i {' '.join(joins)}"
+
+
+def _logged(columns: Columns) -> tuple[list[str], list[str]]:
+    """Joins to the feature log and the columns that they bring: the item's own line, else the one of the request."""
+    keys = _identity("feature_log", columns, _LOG_KEYS)
+    rest = [name for name in payload("feature_log", columns) if name not in keys]
+    if len(keys) == 1:
+        join = "LEFT JOIN feature_log_once l ON l.request_id = i.request_id"
+        return [join], [f"l.{name} AS feature_log__{name}" for name in rest]
+    joins = [
+        "LEFT JOIN feature_log_once l ON l.request_id = i.request_id AND l.item_id = i.item_id",
+        "LEFT JOIN feature_log_once w ON w.request_id = i.request_id AND w.item_id IS NULL",
+    ]
+    own = "l.request_id IS NOT NULL"
+    return joins, [f"CASE WHEN {own} THEN l.{name} ELSE w.{name} END AS feature_log__{name}" for name in rest]
 
 
 def _samples(how: Attribution) -> str:

@@ -87,7 +87,14 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "feature_log",
         "feature_log",
-        (*_need("text", "request_id"), _TIME, *_need("json", "features"), _EVENT, Field("as_of", "time")),
+        (
+            *_need("text", "request_id"),
+            _TIME,
+            *_need("json", "features"),
+            _EVENT,
+            Field("item_id", "integer"),
+            Field("as_of", "time"),
+        ),
     ),
 )
 """Fields that no kind declares are dropped; free context of an impression belongs into `context`."""

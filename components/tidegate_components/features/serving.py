@@ -148,6 +148,8 @@ class ParquetLog:
 class KafkaLog:
     """Events of the kind `feature_log` on a topic, keyed by request; `tidegate events ingest` lands them.
 
+    A row with an `item_id` is that item's line, which the sample join gives to its impression.
+
     producer: a confluent_kafka.Producer, or whatever has its `produce`, `poll` and `flush`.
     """
 
@@ -160,6 +162,8 @@ class KafkaLog:
         for row in rows:
             event = {key: row[key] for key in ("request_id", "event_time")} | {"type": "feature_log"}
             event["features"] = {key: value for key, value in row.items() if key not in event}
+            if "item_id" in row:
+                event["item_id"] = row["item_id"]
             self._producer.produce(self._topic, json.dumps(event, default=_text), key=row["request_id"])
         self._producer.poll(0)
 

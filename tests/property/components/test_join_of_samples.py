@@ -26,7 +26,9 @@ SCHEMAS = {
         "order_id": pa.string(), "item_id": pa.int64(), "click_id": pa.string(), "event_time": TIME,
         "amount": pa.float64(),
     },
-    "feature_log": {"request_id": pa.string(), "event_time": TIME, "features": pa.string()},
+    "feature_log": {
+        "request_id": pa.string(), "item_id": pa.int64(), "event_time": TIME, "features": pa.string(),
+    },
 }  # fmt: skip
 
 times = st.integers(-3, 12).map(lambda minutes: START + timedelta(minutes=minutes))
@@ -39,7 +41,10 @@ rows = {
         "order_id": st.sampled_from(["o1", "o2", "o3"]), "item_id": items, "click_id": st.none() | click_ids,
         "event_time": times, "amount": st.none() | st.sampled_from([0.25, 1.5, 9.75]),
     },
-    "feature_log": {"request_id": requests, "event_time": times, "features": st.sampled_from(["a", "b"])},
+    "feature_log": {
+        "request_id": requests, "item_id": st.none() | items, "event_time": times,
+        "features": st.sampled_from(["a", "b"]),
+    },
 }  # fmt: skip
 events = st.fixed_dictionaries(
     {name: st.lists(st.fixed_dictionaries(row), min_size=1, max_size=12) for name, row in rows.items()}

@@ -27,9 +27,11 @@ def is_kept(row: Row, rate: float) -> bool:
 def samples_of(
     tables: dict[str, list[Row]], window: timedelta, skew: timedelta, delay: timedelta, now: datetime, rate: float
 ) -> list[Row]:
+    with_items = any("item_id" in row for row in tables["feature_log"])
     clicks = first_of_each(tables["clicks"], ("click_id",))
     orders = first_of_each(tables["conversions"], ("order_id", "item_id", "click_id"))
-    log = {row["request_id"]: row for row in first_of_each(tables["feature_log"], ("request_id",))}
+    keys = ("request_id", "item_id") if with_items else ("request_id",)
+    log = {(row["request_id"], row.get("item_id")): row for row in first_of_each(tables["feature_log"], keys)}
     samples = []
     for shown in first_of_each(tables["impressions"], ("request_id", "item_id")):
         mine = [c for c in clicks if (c["request_id"], c["item_id"]) == (shown["request_id"], shown["item_id"])]
@@ -44,7 +46,8 @@ def samples_of(
         ]
         if shown["event_time"] > now - delay or not (mine or is_kept(shown, rate)):
             continue
-        used = log.get(shown["request_id"], {})
+        request = shown["request_id"]
+        used = log.get((request, shown["item_id"])) or log.get((request, None)) or {}
         amounts = [order["amount"] for order in bought if order["amount"] is not None]
         samples.append(
             {
