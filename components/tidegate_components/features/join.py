@@ -87,7 +87,7 @@ def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa
     import duckdb
 
     try:
-        if as_known:
+        if as_known and view.spec.source.created_timestamp:  # else an event is known when it happens
             return db.sql(f"SELECT * FROM ({as_of_query(view, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
         return features_as_of(db, view, part)
     except duckdb.Error as error:

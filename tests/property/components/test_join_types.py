@@ -147,3 +147,33 @@ def test_order_parts_and_the_future_change_not_a_bit(
     random.Random(seed).shuffle(shuffled)
     early = [(key, t) for key, t in asked if key != (3, "b")]
     assert joined(shuffled, early, column, 7) == joined(events, early, column, 1000)
+
+
+def newest(events: list[Any], key: Any, t: int, ttl: int) -> Any:
+    """The newest row that holds at t; among equals the newest created, then the greatest value; null is below all."""
+    lowest = -math.inf
+    there = [
+        (s, lowest if known is None else known, lowest if v is None else v)
+        for k, s, v, known in events
+        if k == key and 0 <= t - s <= ttl
+    ]
+    value = max(there, default=(0, 0, lowest))[2]
+    return None if value == lowest else value
+
+
+@settings(max_examples=30, deadline=None)
+@given(events=EVENTS, asked=ASKED, part=st.sampled_from([5, 1000]), as_known=st.booleans())
+def test_the_newest_row_agrees_with_the_oracle(events: list[Any], asked: list[Any], part: int, as_known: bool) -> None:
+    body = view_body("v", "a", [{"name": "whole", "type": "Int64"}])
+    body["spec"]["entity"]["joinKeys"] = [{"name": "a", "type": "Int64"}, {"name": "b", "type": "String"}]
+    body["spec"]["source"]["createdTimestamp"] = "ingested_at"
+    body["spec"] |= {"sql": "SELECT * FROM source", "ttl": "6s"}
+    schema = pa.schema([("a", pa.int64()), ("b", pa.string()), ("t", pa.timestamp("us"))])
+    entities = pa.Table.from_pylist([{"a": a, "b": b, "t": at(t)} for (a, b), t in asked], schema)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), events, "whole")
+        body["spec"]["source"]["parquet"]["uri"] = folder
+        found = join_views(entities, "t", [parsed(body)], part=part, as_known=as_known)["v__whole"].to_pylist()
+    for (key, t), value in zip(asked, found, strict=True):
+        known = [e for e in events if not as_known or (e[1] if e[3] is None else e[3]) <= t]
+        assert value == newest(known, key, t, 6), (key, t)
