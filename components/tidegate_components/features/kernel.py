@@ -8,7 +8,7 @@ docs/feature-views.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +88,8 @@ def _segments(events: Events, probes: Probes) -> tuple[Ints, Ints]:
 
 def tie_groups(events: Events) -> NDArray[np.int32] | None:
     """For each event the number of its group of equal key, time and created timestamp; none where all differ."""
-    new = np.arange(len(events.keys)) == 0
+    new = np.zeros(len(events.keys), dtype=bool)
+    new[:1] = True
     for column in (events.keys, events.times, events.created):
         if column is not None:
             new[1:] |= column[1:] != column[:-1]
@@ -145,16 +146,16 @@ class _Windows:
         return _array(self._sums / (self._hi - self._lo))
 
     def min(self) -> pa.Array:
-        values, decode = in_order(self._values)
+        values, decode = self._ordered
         return decode(range_extremes(values, self._lo, self._hi, np.fmin))
 
     def max(self) -> pa.Array:
-        values, decode = in_order(self._values)
+        values, decode = self._ordered
         return decode(range_extremes(values, self._lo, self._hi, np.maximum))
 
     def last(self) -> pa.Array:
         """The newest event's value; of events that tie, the greatest."""
-        values, decode = in_order(self._values)
+        values, decode = self._ordered
         groups = tie_groups(self._events)
         if groups is not None:
             values = np.maximum.reduceat(values, np.flatnonzero(np.diff(groups, prepend=-1)))[groups]
@@ -165,6 +166,10 @@ class _Windows:
         starts = np.searchsorted(keys, keys)
         before = previous_occurrence(same_codes(self._values), keys)
         return _array(range_distinct(before, starts, self._lo, self._hi))
+
+    @cached_property
+    def _ordered(self) -> tuple[NDArray[Any], Callable[[NDArray[Any]], pa.Array]]:
+        return in_order(self._values)
 
     @cached_property
     def _sums(self) -> NDArray[Any]:
