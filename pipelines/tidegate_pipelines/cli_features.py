@@ -10,7 +10,7 @@ import typer
 
 from tidegate_pipelines import cli_browse, cli_monitor, cli_stream
 from tidegate_pipelines.online import Online, open_online
-from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, progress, speaking
 
 if TYPE_CHECKING:
     from tidegate_api.feature_view import FeatureView
@@ -91,7 +91,7 @@ def materialize(
     from_: Annotated[str, typer.Option("--from", help="Rewrite what changed since this time; RFC 3339.")] = "",
     to: Annotated[str, typer.Option("--to", help="As-of time of the values; RFC 3339; default: now.")] = "",
     incremental: Annotated[
-        bool, typer.Option("--incremental", help="From the watermark, bounded by maxWindow.")
+        bool, typer.Option("--incremental", help="From the watermark, in steps of at most maxWindow.")
     ] = False,
     online: Online = "",
     report: Annotated[Path | None, typer.Option(help="Also write the JSON report, or {error}, to this file.")] = None,
@@ -116,15 +116,13 @@ def materialize(
 
 def _materialize(view: FeatureView, store: OnlineStore, from_: str, to: str, incremental: bool) -> Materialized:
     from tidegate_components.events.ingest import parse_time
+    from tidegate_components.features.materialize import catch_up
     from tidegate_components.features.materialize import materialize as run
-    from tidegate_components.features.materialize import next_interval
 
     now = parse_time(to) if to else datetime.now(UTC)
     if incremental:
-        start, end = next_interval(view, store, now)
-    else:
-        start, end = parse_time(from_) if from_ else None, now
-    return run(view, store, end, start)
+        return catch_up(view, store, now, lambda done: progress(f"{done.rows:,} entities as of {done.end}"))
+    return run(view, store, now, parse_time(from_) if from_ else None)
 
 
 @app.command("get")

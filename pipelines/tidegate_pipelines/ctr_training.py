@@ -48,13 +48,14 @@ def _fresh(task: dsl.PipelineTask) -> dsl.PipelineTask:
 @dsl.pipeline(
     name="ctr-training",
     display_name="CTR training",
-    description="Ingest, clean, join, features, train, judge, gate, package, register, deploy.",
+    description="Ingest, clean, validate, join, features, train, judge, gate, package, register, deploy.",
 )
 def ctr_training(
     data: str = "movielens-100k",
     views: str = "manifests/examples",
     lake: str = "pvc://lake",
     newest_event: str = "",
+    expectations: str = "",
     model_name: str = "ctr-ranker",
     mlflow_uri: str = "",
     alias: str = "challenger",
@@ -74,13 +75,14 @@ def ctr_training(
         steps.ingest(data=data, data_version=looked.outputs["data_version"], newest_event=newest_event), "Ingest"
     )
     cleaned = _light(steps.clean(events=ingested.outputs["events"]), "Clean").outputs["cleaned"]
-    landed = _fresh(_light(steps.land(cleaned=cleaned, lake=lake), "Land in the lake"))
-    joined = _light(steps.samples(cleaned=cleaned), "Join samples").outputs["joined"]
+    validated = _light(steps.validate(cleaned=cleaned, expectations=expectations), "Validate", retries=0)
+    landed = _fresh(_light(steps.land(cleaned=cleaned, lake=lake), "Land in the lake").after(validated))
+    joined = _light(steps.samples(cleaned=cleaned), "Join samples").after(validated).outputs["joined"]
     featured = _light(
         steps.features(joined=joined, views=looked.outputs["views"], lake=lake, lake_digest=landed.output),
         "Point-in-time features",
     )
-    for task in (looked, landed, featured):
+    for task in (looked, validated, landed, featured):
         kubernetes.mount_pvc(task, pvc_name=_LAKE_CLAIM, mount_path=_LAKE_MOUNT)
     parts = _light(steps.split(training_set=featured.outputs["training_set"]), "Split by time").outputs
     trained = _heavy(

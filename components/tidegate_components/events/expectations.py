@@ -111,6 +111,6 @@ class Expectations(BaseModel):
     tables: dict[str, list[Expectation]]
 
 
-def read_expectations(path: Path) -> Expectations:
-    """Parse a file of expectations. Raises BadRulesError that names file and field."""
-    return read_yaml(path, Expectations)
+def read_expectations(path: Path | None = None) -> Expectations:
+    """Parse a file of expectations, or those of the training DAG. Raises BadRulesError that names file and field."""
+    return read_yaml(path or Path(__file__).with_suffix(".yaml"), Expectations)

@@ -40,6 +40,14 @@ class Validation:
         """Whether the gate is open."""
         return all(check.passed for check in self.checks)
 
+    def require(self, folder: Path) -> None:
+        """Raise BadEventsError with the expectations that failed, where one did."""
+        failed = [f"{c.table}: {c.expected} {_observed(c)}" for c in self.checks if not c.passed]
+        if failed:
+            raise _bad(
+                f"events in {folder}", "expectations", "; ".join(failed), "each within its bounds (see the report)"
+            )
+
 
 def validate(folder: Path, expectations: Expectations, engine: str = "duckdb") -> Validation:
     """Observe each expected number. Raises BadEventsError where a table or column is not there."""
@@ -103,8 +111,11 @@ def _headline(validation: Validation) -> str:
 
 def _cells(check: Check) -> list[str]:
     low, high = ("" if bound is None else f"{bound:g}" for bound in (check.min, check.max))
-    observed = "none" if check.observed is None else f"{check.observed:g}"
-    return ["passed" if check.passed else "FAILED", check.table, check.expected, observed, low, high]
+    return ["passed" if check.passed else "FAILED", check.table, check.expected, _observed(check), low, high]
+
+
+def _observed(check: Check) -> str:
+    return "none" if check.observed is None else f"{check.observed:g}"
 
 
 _HEADS = ["", "table", "what", "observed", "at least", "at most"]

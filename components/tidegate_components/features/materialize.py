@@ -10,8 +10,8 @@ while it is still right.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from tidegate_components.storage import replacing, resolve
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["AS_OF_PREFIX", "Materialized", "materialize", "next_interval"]
+__all__ = ["AS_OF_PREFIX", "Materialized", "catch_up", "materialize", "next_interval"]
 
 AS_OF_PREFIX = "as_of="
 """Files of the offline store are named by the as-of time of the values in them."""
@@ -104,6 +104,28 @@ def next_interval(view: FeatureView, store: OnlineStore, now: datetime) -> tuple
     start = from_micros(there.micros)
     longest = view.spec.materialization.max_window
     return start, min(now, start + longest) if longest else now
+
+
+def catch_up(
+    view: FeatureView,
+    store: OnlineStore,
+    now: datetime,
+    told: Callable[[Materialized], None] = lambda _: None,
+    claims: dict[str, Path] | None = None,
+) -> Materialized:
+    """Incremental runs from the watermark to `now`, each at most `maxWindow` long; one, where nothing is behind.
+
+    Each advances the watermark, so that one that is killed goes on where it was; `told` hears of each but the last.
+    Returns the last, with the rows of all. Raises as `materialize` does.
+    """
+    rows = 0
+    while True:
+        start, end = next_interval(view, store, now)
+        done = materialize(view, store, end, start, claims)
+        rows += done.rows
+        if done.watermark >= now or end >= now:
+            return replace(done, rows=rows)
+        told(done)
 
 
 def materialize(

@@ -28,6 +28,7 @@ __all__ = [
     "samples",
     "split",
     "train",
+    "validate",
 ]
 
 _light = functools.partial(dsl.component, base_image=image("components"), install_kfp_package=False)
@@ -59,6 +60,14 @@ def clean(  # type: ignore[no-untyped-def]
     from tidegate_components.steps import tasks
 
     tasks.clean_events(events, cleaned, quarantine, summary)
+
+
+@_light
+def validate(cleaned: Input[Dataset], expectations: str, report: Output[HTML]):  # type: ignore[no-untyped-def]
+    """Hold the clean tables against what is expected of them: a gate, with a report."""
+    from tidegate_components.steps import tasks
+
+    tasks.validate_events(cleaned, expectations, report)
 
 
 @_light

@@ -31,6 +31,7 @@ __all__ = [
     "register_package",
     "split_samples",
     "train_model",
+    "validate_events",
 ]
 
 
@@ -89,6 +90,18 @@ def clean_events(events: Artifact, clean: Artifact, quarantine: Artifact, summar
         lines.append(f"| {report.table} | {counts} | {reasons} |")
     Path(summary.path).write_text("\n".join(lines) + "\n")
     _describe(clean, {report.table: report.rows_out for report in reports})
+
+
+def validate_events(clean: Artifact, expectations: str, report: Artifact) -> None:
+    """events.validate: a gate, with its report as HTML. `expectations`: address of a YAML file, or nothing."""
+    from tidegate_components.events.expectations import read_expectations
+    from tidegate_components.events.validate import validate, write_report
+
+    found = validate(Path(clean.path), read_expectations(resolve(expectations) if expectations else None))
+    page = Path(report.path).with_suffix(".html")
+    write_report(found, page)
+    page.replace(report.path)
+    found.require(Path(clean.path))
 
 
 def land_events(clean: Artifact, lake: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,11 +13,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import redis
+import yaml
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import from_micros
 from tidegate_components.features.errors import BadFeaturesError, OnlineStoreError, SchemaMismatchError
-from tidegate_components.features.materialize import materialize, next_interval
+from tidegate_components.features.materialize import catch_up, materialize, next_interval
 from tidegate_components.features.online import OnlineStore, open_store
 from tidegate_components.features.read import get_features
 from unit.components.feature_case import EVENTS, as_of
@@ -131,9 +136,44 @@ def test_max_window_bounds_one_run(tmp_path: Path, store: OnlineStore) -> None:
     assert next_interval(view, store, NOW) == (ago(8), ago(7))
 
 
-def test_values_expire_with_the_ttl(tmp_path: Path, redis_url: str, store: OnlineStore) -> None:
-    import redis
+def test_after_an_outage_one_run_catches_up_in_steps_of_max_window(tmp_path: Path, store: OnlineStore) -> None:
+    materialization = {"schedule": "*/15 * * * *", "maxWindow": "3h"}
+    view = make_view(tmp_path, [recent(1, 30, 2), recent(1, 9, 2)], materialization=materialization)
+    materialize(view, store, ago(8))
+    told: list[datetime] = []
+    done = catch_up(view, store, NOW, lambda step: told.append(step.end))
+    assert (told, done.watermark) == ([ago(5), ago(2)], NOW)
+    assert stored(store, view, 1)[0]["count"] == 1
 
+
+def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_writes(
+    tmp_path: Path, redis_url: str, store: OnlineStore
+) -> None:
+    moments = random.Random(3)
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(30_000)])
+    (tmp_path / "view.yaml").write_text(yaml.safe_dump(view.to_dict()))
+    command = [sys.executable, "-c", "from tidegate_pipelines.cli import main; main()", "features", "materialize"]
+    command += [str(tmp_path / "view.yaml"), "--online", redis_url, "--to", NOW.isoformat()]
+    client = redis.Redis.from_url(redis_url)
+    for _ in range(3):
+        client.flushdb()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        goal = moments.randrange(1, 29_000)
+        while process.poll() is None and client.dbsize() < goal:
+            pass
+        assert process.poll() is None, "it ended before it could be killed"
+        process.kill()
+        process.wait(30)
+        assert store.watermark(view) is None, "the watermark comes last"
+    assert subprocess.run(command, check=True, stdout=subprocess.DEVNULL).returncode == 0
+    assert from_micros(store.watermark(view).micros) == NOW  # type: ignore[union-attr]
+    users = list(range(0, 30_000, 777))
+    assert [row["sum"] for row in stored(store, view, *users)] == users
+    (file,) = (tmp_path / "offline").glob("*")
+    assert pq.read_table(file).num_rows == 30_000
+
+
+def test_values_expire_with_the_ttl(tmp_path: Path, redis_url: str, store: OnlineStore) -> None:
     view = make_view(tmp_path, [recent(1, 5, 2)], ttl="30d")
     materialize(view, store, NOW)
     expires = redis.Redis.from_url(redis_url).pexpiretime(f"tidegate:{view.metadata.name}:1")

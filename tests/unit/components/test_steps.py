@@ -11,6 +11,7 @@ import yaml
 from kfp import dsl
 
 from tidegate_components.evaluation.gate import GateError
+from tidegate_components.events.tables import BadEventsError
 from tidegate_components.models.inputs import TrainingSetError
 from tidegate_components.steps import kfp_components as steps
 from unit.components.shop import write_shop, write_views
@@ -37,6 +38,17 @@ def test_cleaning_describes_its_artifacts(tmp_path: Path) -> None:
     assert cleaned.metadata["impressions"] == 3000
     assert cleaned.metadata["digest"].startswith("sha256:")
     assert "| impressions | 3000 | 3000 | 0 | none |" in Path(summary.path).read_text()
+
+
+def test_validating_writes_the_report_and_closes_the_gate(tmp_path: Path) -> None:
+    clean, report = artifact(dsl.Dataset, tmp_path / "clean"), artifact(dsl.HTML, tmp_path / "report")
+    write_shop(Path(clean.path))
+    steps.validate.python_func(clean, "", report)
+    assert "Every expectation is met" in Path(report.path).read_text()
+    (tmp_path / "expect.yaml").write_text("tables: {impressions: [{rows: {min: 9000}}]}")
+    with pytest.raises(BadEventsError, match=r"impressions: rows 3000', expected each within its bounds"):
+        steps.validate.python_func(clean, str(tmp_path / "expect.yaml"), report)
+    assert "1 of 1 expectations failed" in Path(report.path).read_text()
 
 
 def test_evaluating_logs_every_contender(trained: Trained, tmp_path: Path) -> None:
