@@ -98,7 +98,13 @@ class KafkaSource(Value):
 class Source(Value):
     """Where the events are and which columns say when they happened and when they became known."""
 
-    rules: ClassVar = [rule("has(self.parquet) != has(self.kafka)", "exactly one of parquet and kafka must be set")]
+    rules: ClassVar = [
+        rule("has(self.parquet) != has(self.kafka)", "exactly one of parquet and kafka must be set"),
+        rule(
+            "has(self.kafka) == has(oldSelf.kafka)",
+            "source cannot turn from parquet to kafka or back: make a view of another name",
+        ),
+    ]
 
     files: Annotated[
         ParquetSource | None, Field(alias="parquet", description="Parquet files: a path, file://, pvc://CLAIM/PATH.")

@@ -97,3 +97,17 @@ def test_addresses_in_object_stores_are_accepted(api: client.ApiClient, namespac
 
 def test_a_name_too_long_for_its_revisions_is_refused(api: client.ApiClient, namespace: str) -> None:
     assert "at most 54 characters" in (_refusal(api, namespace, "ModelDeployment", SPEC, "a" * 55) or "")
+
+
+def test_a_source_cannot_turn_into_another_kind(api: client.ApiClient, namespace: str) -> None:
+    views = client.CustomObjectsApi(api)
+    where = ("tidegate.dev", "v1alpha1", namespace, "featureviews")
+    body = {"apiVersion": "tidegate.dev/v1alpha1", "kind": "FeatureView", "metadata": {"name": "turning"}, "spec": VIEW}
+    views.create_namespaced_custom_object(*where, body)
+    kafka = {"parquet": None, "kafka": {"bootstrapServers": "kafka:9092", "topic": "clicks"}}
+    try:
+        with pytest.raises(ApiException) as refused:
+            views.patch_namespaced_custom_object(*where, "turning", {"spec": {"source": kafka}})
+        assert "make a view of another name" in json.loads(refused.value.body)["message"]
+    finally:
+        views.delete_namespaced_custom_object(*where, "turning")

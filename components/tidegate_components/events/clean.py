@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tidegate_components.events.engines import Engine, starting
 from tidegate_components.events.rules import Rule, Rules, read_rules
 from tidegate_components.events.sources import Source, find_table
 from tidegate_components.events.tables import BadEventsError
-from tidegate_components.storage import replacing
+from tidegate_components.storage import content_digest, replacing
 
 __all__ = ["CleanReport", "clean"]
 
 
 @dataclass(frozen=True)
 class CleanReport:
-    """What became of one table's rows; `reasons` counts the quarantined ones by reason."""
+    """What became of one table's rows; `reasons` counts the quarantined ones by reason. `digest`: of what is clean."""
 
     table: str
     rows_in: int
     rows_out: int
     reasons: dict[str, int]
+    digest: str = ""
 
 
 def clean(
@@ -61,7 +62,7 @@ def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, 
     names, order = ", ".join(columns), ", ".join(_order(columns))
     engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
     engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
-    return report
+    return replace(report, digest=content_digest(next(good.glob(f"{source.name}*"))))
 
 
 def judged(table: str, columns: list[str], rules: list[Rule]) -> str:

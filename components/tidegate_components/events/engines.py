@@ -72,8 +72,13 @@ class _Duck:
 
 @contextmanager
 def _spark() -> Iterator[SparkSession]:
-    from pyspark.sql import SparkSession
-
+    try:
+        from pyspark.sql import SparkSession
+    except ModuleNotFoundError as error:
+        raise BadEventsError(
+            resource="engine", field="name", value="spark", expected="an environment with PySpark and Java",
+            remedy="install tidegate[spark] (in an image: build it with that extra), or name duckdb",
+        ) from error  # fmt: skip
     settings: dict[str, bool | float | int | str | None] = {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",

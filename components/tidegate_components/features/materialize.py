@@ -10,7 +10,7 @@ while it is still right.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
 from tidegate_components.features.replay import logged_consistency
 from tidegate_components.features.source import Connection, open_source, view_error
+from tidegate_components.features.spark import spark_features
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
 from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
 from tidegate_components.storage import replacing, resolve
@@ -145,10 +146,10 @@ def materialize(
     first, last = to_micros(start) if start else None, to_micros(end)
     _check_interval(view, first, last)
     with connect() as db:
-        open_source(db, view, claims)
+        files = open_source(db, view, claims)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
-        values = _values(db, view)
+        values = _values(db, view, files)
         statistics = _statistics(db, view, values)
     _write_offline(view, values, last, claims)
     rows = store.write(view, _online_rows(view, values, last))
@@ -198,7 +199,7 @@ def _changed(view: FeatureView, first: int, last: int) -> str:
     return " OR ".join(conditions)
 
 
-def _values(db: Connection, view: FeatureView) -> pa.Table:
+def _values(db: Connection, view: FeatureView, files: Sequence[Path]) -> pa.Table:
     """Keys, features and `tg_holds_from` (micros) of every entity that has a value, as known at the run's end."""
     import duckdb
 
@@ -208,11 +209,20 @@ def _values(db: Connection, view: FeatureView) -> pa.Table:
     try:
         return db.sql(f"""
 SELECT {keys}, {features}, {holds_from} AS tg_holds_from
-FROM entities e JOIN ({as_of_query(view, as_known=True)}) f ON f.tg_row = e.tg_row
+FROM entities e JOIN ({_computed(db, view, files)}) f ON f.tg_row = e.tg_row
 WHERE {holds_from} IS NOT NULL ORDER BY e.tg_row
 """).to_arrow_table()  # noqa: S608
     except duckdb.Error as error:
         raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
+
+
+def _computed(db: Connection, view: FeatureView, files: Sequence[Path]) -> str:
+    """SQL of the features of `entities`, as known: DuckDB's own, or of what Spark has computed by the same query."""
+    if view.spec.materialization.engine == "duckdb":
+        return as_of_query(view, as_known=True)
+    with spark_features(as_known=True) as compute:
+        db.register("computed", compute(db, view, files))
+    return "SELECT * FROM computed"
 
 
 def _write_offline(view: FeatureView, values: pa.Table, last: int, claims: dict[str, Path] | None) -> None:

@@ -146,6 +146,17 @@ def test_after_an_outage_one_run_catches_up_in_steps_of_max_window(tmp_path: Pat
     assert stored(store, view, 1)[0]["count"] == 1
 
 
+def test_spark_writes_what_duckdb_writes(tmp_path: Path, store: OnlineStore) -> None:
+    events = [recent(user, hours, hours, hours - user) for user in (1, 2, 3) for hours in (31, 26, 13, 4)]
+    found = []
+    for engine in ("duckdb", "spark"):
+        materialization = {"schedule": "*/15 * * * *", "engine": engine}
+        view = make_view(tmp_path / engine, events, materialization=materialization)
+        done = materialize(view, store, NOW)
+        found.append((done.rows, done.quality, stored(store, view, 1, 2, 3)))
+    assert found[0] == found[1]
+
+
 def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_writes(
     tmp_path: Path, redis_url: str, store: OnlineStore
 ) -> None:
