@@ -1,9 +1,10 @@
 """Keep a view over a Kafka topic current in the online store, on Quix Streams.
 
-The engine owns consumer, state (RocksDB and a changelog topic) and checkpoints. Within one Kafka transaction a
-checkpoint commits the offsets and the changelog of what was made of the messages, so that each event counts once,
-whatever is killed when, and a lost disk is filled again from the changelog. Redis stands outside of that transaction:
-it is written before, a repeated write is the same, and newest wins.
+The engine owns consumer, state (RocksDB and a changelog topic) and checkpoints. Each change of the state goes to the
+changelog with the offset that it comes from, and one that is ahead of the committed offset is passed over after a kill,
+so that each event counts once in the state, and a lost disk is filled again from the changelog. Redis is written before
+a checkpoint: a repeated write is the same, and newest wins. (The engine's Kafka transactions would do the same, but
+librdkafka's send_offsets_to_transaction was seen to hang for ever, as in its issues 5456 and 5511.)
 
 A turn, each quarter of a second, takes what has come into the state and writes the value of every entity that changed,
 as of a time at which everything known by then has been read: `settle` before now, or before the last message that was
@@ -12,6 +13,7 @@ read where the stream is behind. Turns need no messages: the engine runs them be
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,22 +29,22 @@ from tidegate_components.features.online import OnlineStore, Watermark
 from tidegate_components.features.source import view_error
 from tidegate_components.features.sql import in_micros
 from tidegate_components.features.stream_messages import Event, Message, MessageReader
+from tidegate_components.features.stream_partitions import Partitions
 from tidegate_components.features.stream_progress import Progress
-from tidegate_components.features.stream_state import PartitionState, Schedule
+from tidegate_components.features.stream_state import Schedule
 from tidegate_components.features.stream_values import Calculator, Computed
 
 if TYPE_CHECKING:
     from quixstreams import Application
-    from quixstreams.dataframe import StreamingDataFrame
 
 __all__ = ["Options", "Stream", "stream_view"]
 
 _TURN_S = 0.25
 _TURN_BEHIND_S = 2.0
+_BEHIND_S = 5.0
 _BATCH = 20_000
 _COMMIT_S = 1.0
 _POLL_S = 0.1
-_QUIET_S = 1.0
 _WATERMARK_S = 2.0
 _STORE_PATIENCE_S = 20.0
 _TIMEOUT_S = 20.0
@@ -73,13 +75,16 @@ def stream_view(
     `told` hears of the first broken messages of each kind, `report` gets the counts now and then. Raises
     BadFeaturesError for a view that is not over Kafka or does not fit its topic, KafkaError, OnlineStoreError.
     """
-    source = view.spec.source.kafka
-    if source is None:
-        raise view_error(view, "source", view.spec.source.address, "source.kafka: only a topic can be streamed")
-    partitions = _partitions(source)
-    reader = MessageReader(view, keyed=partitions > 1)
+    source = _kafka(view)
+    reader = MessageReader(view, keyed=_partitions(source) > 1)
     app = _application(view, source, options.state)
-    Stream(view, store, options, progress, reader, told, report).run(app, source.topic)
+    Stream(view, store, options, progress, reader, told, report).run(app)
+
+
+def _kafka(view: FeatureView) -> KafkaSource:
+    if view.spec.source.kafka is None:
+        raise view_error(view, "source", view.spec.source.address, "source.kafka: only a topic can be streamed")
+    return view.spec.source.kafka
 
 
 def _partitions(source: KafkaSource) -> int:
@@ -105,12 +110,12 @@ def _partitions(source: KafkaSource) -> int:
 
 
 def group_name(view: FeatureView) -> str:
-    """Consumer group, transactional id and state of one definition: a changed one starts anew from the topic."""
+    """Consumer group and state of one definition: a changed one starts anew from the topic."""
     return f"tidegate-{view.metadata.namespace}-{view.metadata.name}-{view.transform_hash[:12]}"
 
 
 def _application(view: FeatureView, source: KafkaSource, state: Path) -> Application:
-    """The engine. Fixed ids let a restarted stream go on at once, and fence off a second one of the same view."""
+    """The engine. A fixed id lets a restarted stream go on at once, and fences off the older of two of one view."""
     from quixstreams import Application
 
     group = group_name(view)
@@ -119,13 +124,13 @@ def _application(view: FeatureView, source: KafkaSource, state: Path) -> Applica
         broker_address=source.bootstrap_servers,
         consumer_group=group,
         auto_offset_reset="earliest",
-        processing_guarantee="exactly-once",
+        processing_guarantee="at-least-once",
         commit_interval=_COMMIT_S,
         consumer_poll_timeout=_POLL_S,
         state_dir=state,
-        loglevel="WARNING",
+        loglevel="DEBUG" if os.environ.get("TIDEGATE_DEBUG") else "WARNING",
         consumer_extra_config={"group.instance.id": group, "session.timeout.ms": 10_000, "log_level": 3},
-        producer_extra_config={"transactional.id": group, "log_level": 3},
+        producer_extra_config={"log_level": 3},
     )
 
 
@@ -143,17 +148,18 @@ class Stream:
         report: Callable[[Progress], None],
     ) -> None:
         self._view, self._store, self._options, self._progress = view, store, options, progress
+        self._source = _kafka(view)
         self._reader, self._calculator, self._told, self._report = reader, Calculator(view), told, report
         self._gathered: list[Message] = []
-        self._partitions = _Partitions(Schedule.of(view), in_micros(options.settle))
+        self._partitions = Partitions(Schedule.of(view), in_micros(options.settle), self._source)
         self._next_turn = self._next_watermark = 0.0
         self._next_report = time.monotonic() + options.report_each.total_seconds()
         self._busy = time.monotonic()
 
-    def run(self, app: Application, topic: str) -> None:
+    def run(self, app: Application) -> None:
         """Start the engine and return when it has stopped."""
         self._app = app
-        frame = app.dataframe(app.topic(topic, value_deserializer="bytes", key_deserializer="bytes"))
+        frame = app.dataframe(app.topic(self._source.topic, value_deserializer="bytes", key_deserializer="bytes"))
         frame.register_store()
         frame.sink(_sink(self._gather, self._absorb))
         self._partitions.watch(frame)
@@ -168,11 +174,10 @@ class Stream:
 
     def _between_polls(self) -> None:
         """The engine calls this after each poll, whether a message came or not."""
-        self._partitions.polled(self._progress.messages)
         now = time.monotonic()
         if now >= self._next_turn:
             self._turn()
-            self._next_turn = now + (_TURN_BEHIND_S if self._partitions.behind else _TURN_S)
+            self._next_turn = now + (_TURN_BEHIND_S if (self._progress.lag or 0) > _BEHIND_S else _TURN_S)
             self._tell(time.monotonic())
         elif len(self._gathered) >= _BATCH:
             self._absorb()
@@ -204,11 +209,11 @@ class Stream:
     def _refuse_wrong_keys(self) -> None:
         """A topic without any message keyed by the entity is the wrong one; a single such message is just broken."""
         keys = ",".join(key.name for key in self._view.spec.entity.join_keys)
-        wrong, source = self._progress.broken[f"not keyed by {keys}"], self._view.spec.source.kafka
-        if wrong >= _MISKEYED and self._progress.events + self._progress.passed == 0 and source:
+        wrong = self._progress.broken[f"not keyed by {keys}"]
+        if wrong >= _MISKEYED and self._progress.events + self._progress.passed == 0:
             raise BadFeaturesError(
                 resource=f"FeatureView {self._view.metadata.name}", field="spec.source.kafka.topic",
-                value=f"{source.topic} with {wrong} messages and none keyed by {keys}",
+                value=f"{self._source.topic} with {wrong} messages and none keyed by {keys}",
                 expected=f"messages whose key is {keys} as text, so that one partition holds all events of an entity",
                 remedy="produce them with that key, or use a topic of one partition",
             )  # fmt: skip
@@ -255,96 +260,6 @@ class Stream:
         if not (same and before is not None and before.micros >= as_of):
             after = Watermark(as_of, self._view.schema_hash, self._view.transform_hash)
             self._store.advance(self._view, before, after)
-
-
-class _Partitions:
-    """The partitions that the engine gave us: their state, and as of when their values can be computed."""
-
-    def __init__(self, schedule: Schedule, settle: int) -> None:
-        self._schedule, self._settle = schedule, settle
-        self._known: dict[int, Any] = {}
-        self._states: dict[int, PartitionState] = {}
-        self._newest: dict[int, int] = {}
-        self._came: dict[int, float] = {}
-        self._last: dict[int, int] = {}
-        self._polled = 0
-        self._emptied = 0.0
-        self.behind = True
-
-    def watch(self, frame: StreamingDataFrame) -> None:
-        """Look at the partitions of this dataframe."""
-        self._frame = frame
-
-    def note(self, message: Message) -> None:
-        """A message was read."""
-        self._newest[message.partition] = message.timestamp * 1000
-        self._came[message.partition] = time.monotonic()
-
-    def polled(self, messages: int) -> None:
-        """A poll came back; without a message, all that had been fetched is read."""
-        if messages == self._polled:
-            self._emptied = time.monotonic()
-        self._polled = messages
-
-    def state(self, partition: int) -> PartitionState:
-        """The state of a partition, on the transaction of the running checkpoint."""
-        context, stream = self._frame.processing_context, self._frame.stream_id
-        stored = context.state_manager.get_store(stream).partitions[partition]
-        if self._known.get(partition) is not stored:
-            self._forget(partition)
-            self._known[partition] = stored
-        handle: Any = context.checkpoint.get_store_transaction(stream, partition).as_state()
-        if partition not in self._states:
-            self._states[partition] = PartitionState(self._schedule, handle)
-        return self._states[partition].use(handle)
-
-    def _forget(self, partition: int) -> None:
-        for kept in (self._known, self._states, self._last):
-            kept.pop(partition, None)
-
-    def as_of(self) -> dict[int, int]:
-        """For each partition the time by which all that was known has been read; none where that is not known yet."""
-        store = self._frame.processing_context.state_manager.get_store(self._frame.stream_id)
-        for gone in set(self._known) - set(store.partitions):
-            self._forget(gone)
-        now, self.behind = time.time_ns() // 1000, False
-        found = {}
-        for partition in store.partitions:
-            self.state(partition)
-            until = self._read_until(partition, now)
-            if until is not None:
-                found[partition] = max(until - self._settle, self._last.get(partition, 0))
-        self._last |= found
-        return found
-
-    def _read_until(self, partition: int, now: int) -> int | None:
-        if self._caught_up(partition):
-            return now
-        self.behind = True
-        newest = self._newest.get(partition)
-        return None if newest is None else min(newest, now)
-
-    def _caught_up(self, partition: int) -> bool:
-        """Whether all messages of the partition have been read, as far as the last answer of the broker tells.
-
-        The position stays below the end where a transaction's marker is last; then an empty poll decides.
-        """
-        from confluent_kafka import TopicPartition
-
-        consumer, topic = self._frame.processing_context.consumer, self._frame.topics[0].name
-        _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-        if high < 0:
-            return False
-        position = consumer.position([TopicPartition(topic, partition)])[0].offset
-        if position >= high:
-            return True
-        now = time.monotonic()
-        return now - self._emptied < _QUIET_S and now - self._came.setdefault(partition, now) >= _QUIET_S
-
-    def least_as_of(self) -> int | None:
-        """The time as of which the values of all partitions hold; None while one is not known."""
-        complete = self._last and set(self._last) == set(self._known)
-        return min(self._last.values()) if complete else None
 
 
 def _sink(gather: Callable[[Message], None], flush: Callable[[], None]) -> Any:

@@ -4,6 +4,9 @@ Pure but for the key-value store it is given. A value changes when an event beco
 time, and known) and when it leaves a window; each entity stands in the bucket of the next such moment. A tick with the
 time m takes the entities of all buckets up to m. Events that come late are due at once.
 
+The writes made for messages last together with the messages' offsets. Those of a tick alone need not last together: an
+engine killed half-way may keep some of them, so what is done goes only once what comes of it has lasted (`committed`).
+
 Keys of the store: `c` the first bucket that is not done; `b` + second: the entities due in it; `e` + entity: when it is
 due, its youngest events, its pages; `p` + entity + number: a page of older arrivals, never rewritten.
 """
@@ -114,6 +117,9 @@ class PartitionState:
         self._schedule, self._store = schedule, store
         self._last: int | None = None
         self._next: int | None = None
+        self._noted = 0
+        self._visited: set[int] = set()
+        self._handled: set[tuple[int, str]] = set()
         self._pages: OrderedDict[bytes, list[Row]] = OrderedDict()
 
     def use(self, store: Store) -> PartitionState:
@@ -155,9 +161,10 @@ class PartitionState:
 
     def _enlist(self, listed: dict[int, list[bytes]]) -> None:
         for bucket, names in listed.items():
-            key = _bucket_key(bucket)
+            key, new = _bucket_key(bucket), [name.decode() for name in names]
             before = orjson.loads(self._store.get_bytes(key) or b"[]")
-            self._store.set_bytes(key, orjson.dumps(before + [name.decode() for name in names]))
+            self._store.set_bytes(key, orjson.dumps(before + new))
+            self._handled.difference_update((bucket, name) for name in new)
         cursor = self._cursor()
         if listed and (cursor is None or min(listed) < cursor):
             self._next = min(listed)
@@ -166,47 +173,48 @@ class PartitionState:
     def tick(self, as_of: int) -> list[Due]:
         """The entities whose value changed up to `as_of`, which must not go back; their next change is noted."""
         found: list[Due] = []
-        listed: dict[int, list[bytes]] = defaultdict(list)
         cursor, end = self._cursor(), as_of // _BUCKET
         for bucket in range(end if cursor is None else cursor, end + 1):
+            listed: dict[int, list[bytes]] = defaultdict(list)
             found += self._take(bucket, as_of, listed)
+            self._enlist(listed)
         self._last = as_of
-        self._enlist(listed)
-        self._pass(end)
+        if self._next is not None:
+            self._next = max(self._next, end)
         return found
 
-    def _pass(self, end: int) -> None:
-        """Note that all buckets below `end` are done; in the store only now and then, for going over them is cheap."""
-        if self._next is not None and end > self._next:
-            if end // _NOTED > self._next // _NOTED:
-                self._store.set_bytes(_CURSOR, str(end).encode())
-            self._next = end
+    def committed(self) -> None:
+        """All that was written so far lasts: only now buckets that are done may go.
+
+        Of writes that are killed half-way some may last. Then an entity still stands in a bucket that comes again.
+        """
+        passed = {bucket for bucket in self._visited if self._next is not None and bucket < self._next}
+        for bucket in passed:
+            self._store.delete(_bucket_key(bucket))
+        self._visited -= passed
+        self._handled = {(bucket, name) for bucket, name in self._handled if bucket not in passed}
+        if self._next is not None and self._next // _NOTED > self._noted // _NOTED:
+            self._noted = self._next
+            self._store.set_bytes(_CURSOR, str(self._noted).encode())
 
     def _take(self, bucket: int, as_of: int, listed: dict[int, list[bytes]]) -> Iterator[Due]:
         packed = self._store.get_bytes(_bucket_key(bucket))
         if packed is None:
             return
-        later = []
+        self._visited.add(bucket)
         for name in dict.fromkeys(orjson.loads(packed)):
-            due = self._come_due(name.encode(), bucket, as_of, listed)
-            if isinstance(due, Due):
-                yield due
-            elif due:
-                later.append(name)
-        if later:
-            self._store.set_bytes(_bucket_key(bucket), orjson.dumps(later))
-        else:
-            self._store.delete(_bucket_key(bucket))
+            if (bucket, name) not in self._handled:
+                yield from self._come_due(name, bucket, as_of, listed)
 
-    def _come_due(self, name: bytes, bucket: int, as_of: int, listed: dict[int, list[bytes]]) -> Due | bool:
-        """The entity if it is due; else whether it stays in the bucket."""
-        found = self._load(name)
-        if found.due is None or found.due > as_of:
-            return found.due is not None and found.due // _BUCKET == bucket
-        rows = sorted(self._rows(name, found, as_of), key=lambda row: row[0])
-        due = Due(tuple(orjson.loads(name)), as_of, rows)
-        self._reschedule(name, found, rows, as_of, listed)
-        return due
+    def _come_due(self, name: str, bucket: int, as_of: int, listed: dict[int, list[bytes]]) -> Iterator[Due]:
+        found, key = self._load(name.encode()), name.encode()
+        if found.due is not None and found.due <= as_of:
+            self._handled.add((bucket, name))
+            rows = sorted(self._rows(key, found, as_of), key=lambda row: row[0])
+            yield Due(tuple(orjson.loads(name)), as_of, rows)
+            self._reschedule(key, found, rows, as_of, listed)
+        elif found.due is not None and found.due // _BUCKET != bucket and self._last is None:
+            listed[found.due // _BUCKET].append(key)  # before the first tick: its other listing may not have lasted
 
     def _reschedule(
         self, name: bytes, found: _Entity, rows: list[Row], as_of: int, listed: dict[int, list[bytes]]
@@ -249,7 +257,7 @@ class PartitionState:
 
     def _cursor(self) -> int | None:
         if self._next is None and (packed := self._store.get_bytes(_CURSOR)):
-            self._next = int(packed)
+            self._next = self._noted = int(packed)
         return self._next
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.kept: dict[bytes, bytes] = {}
+        self.save()
 
     def get_bytes(self, key: bytes) -> bytes | None:
         return self.kept.get(key)
@@ -43,6 +45,17 @@ class Shelf:
 
     def delete(self, key: bytes) -> None:
         self.kept.pop(key, None)
+
+    def save(self) -> None:
+        """What is written from now on may be lost."""
+        self._saved = dict(self.kept)
+
+    def lose(self, chance: random.Random) -> None:
+        """Of what was written since then some is lost."""
+        for key in sorted({*self.kept, *self._saved}):
+            if chance.random() < 0.5:
+                self.kept.pop(key, None)
+                self.kept |= {key: self._saved[key]} if key in self._saved else {}
 
 
 def features(windows: Sequence[str]) -> list[dict[str, Any]]:
