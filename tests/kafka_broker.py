@@ -78,7 +78,7 @@ def _start(data: Path, host: str, attempts: int = 3) -> tuple[subprocess.Popen[b
     port, controller = _free_ports(2)
     properties, log = data / "server.properties", data / "log"
     properties.write_text(_properties(data, f"{host}:{port}", controller))
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    cluster = base64.urlsafe_b64encode(b"T" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()  # never begins with a dash
     formatting = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(properties)]
     subprocess.run([*java, *formatting], check=True, capture_output=True)
     with log.open("wb") as out:
