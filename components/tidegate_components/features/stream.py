@@ -3,8 +3,8 @@
 The engine owns consumer, state (RocksDB and a changelog topic) and checkpoints. Each change of the state goes to the
 changelog with the offset that it comes from, and one that is ahead of the committed offset is passed over after a kill,
 so that each event counts once in the state, and a lost disk is filled again from the changelog. Redis is written before
-a checkpoint: a repeated write is the same, and newest wins. (The engine's Kafka transactions would do the same, but
-librdkafka's send_offsets_to_transaction was seen to hang for ever, as in its issues 5456 and 5511.)
+a checkpoint: a repeated write is the same, and newest wins. (The engine's Kafka transactions are not used: with them
+send_offsets_to_transaction was seen to hang for more than 20 s; librdkafka's issues 5456 and 5511 may be why.)
 
 A turn, each quarter of a second, takes what has come into the state and writes the value of every entity that changed,
 as of a time at which everything known by then has been read: `settle` before now, or before the last message that was
