@@ -65,37 +65,39 @@ def _click(kafka: Broker, user: int) -> None:
     assert producer.flush(30) == 0
 
 
-def _wait_for_values(live: Live, view: FeatureView, user: int, values: tuple[int, int], seconds: float) -> None:
+def _wait_for_values(live: Live, view: FeatureView, user: int, hour: int, lately: int | None = None) -> None:
+    """Until a user has so many clicks of an hour, and of 20 s where it is said."""
     store = open_store(live.addresses.redis)
 
     def there() -> tuple[bool, str]:
         (found,) = store.read([(view, (user,))])
-        return found is not None and found.values == values, str(found)
+        wanted = (hour, found.values[1] if found and lately is None else lately)
+        return found is not None and found.values == wanted, str(found)
 
-    live.cluster.wait(there, seconds, f"user {user} has {values}")
+    live.cluster.wait(there, 180, f"user {user} has {hour} clicks in an hour and {lately} lately")
 
 
 def test_events_are_in_redis_and_the_view_is_ready_and_fresh(live: Live, kafka: Broker, view: FeatureView) -> None:
     for user in (1, 1, 2):
         _click(kafka, user)
-    _wait_for_values(live, view, 1, (2, 2), 180)
+    _wait_for_values(live, view, 1, hour=2)
     live.wait_for_reason("featureview", NAME, "Ready", "Serving")
     assert live.condition("featureview", NAME, "Fresh")["status"] == "True"
 
 
 def test_what_leaves_a_window_is_gone_without_another_event(live: Live, kafka: Broker, view: FeatureView) -> None:
     _click(kafka, 3)
-    _wait_for_values(live, view, 3, (1, 1), 60)
-    _wait_for_values(live, view, 3, (1, 0), 60)
+    _wait_for_values(live, view, 3, hour=1, lately=1)
+    _wait_for_values(live, view, 3, hour=1, lately=0)
 
 
 def test_a_stream_whose_pod_is_killed_goes_on_where_it_was(live: Live, kafka: Broker, view: FeatureView) -> None:
     _click(kafka, 4)
-    _wait_for_values(live, view, 4, (1, 1), 60)
+    _wait_for_values(live, view, 4, hour=1)
     where = ("-n", "default", "-l", f"tidegate.dev/feature-view={NAME}")
     live.cluster.kubectl.run("delete", "pod", *where, "--grace-period=0", "--force")
     _click(kafka, 4)
-    _wait_for_values(live, view, 4, (2, 0), 180)
+    _wait_for_values(live, view, 4, hour=2)
 
 
 def test_deleting_the_view_ends_its_stream(live: Live, kafka: Broker, view: FeatureView) -> None:
