@@ -61,8 +61,7 @@ WRONG_VIEWS: list[tuple[Change, str]] = [
     (setting("features", to=VIEW["features"] * 2), "a name of its own"),
     (setting("features", 0, "aggregate", "window", to="0d"), "longer than 0"),
     (setting("freshness", to={"target": "0s"}), "longer than 0"),
-    (setting("source", "kafka", to=_KAFKA), "exactly one of parquet and kafka"),
-    (setting("source", to={"eventTimestamp": "event_time"}), "exactly one of parquet and kafka"),
+    (setting("source", to={"eventTimestamp": "event_time"}), "parquet, kafka or both"),
     (lambda spec: spec.update(_SQL, source={"kafka": _KAFKA, "eventTimestamp": "event_time"}), "sql reads Parquet"),
     *((setting("materialization", "schedule", to=cron), "five fields") for cron in _NO_SCHEDULES),
 ]

@@ -99,7 +99,7 @@ class Source(Value):
     """Where the events are and which columns say when they happened and when they became known."""
 
     rules: ClassVar = [
-        rule("has(self.parquet) != has(self.kafka)", "exactly one of parquet and kafka must be set"),
+        rule("has(self.parquet) || has(self.kafka)", "parquet, kafka or both must be set"),
         rule(
             "has(self.kafka) == has(oldSelf.kafka)",
             "source cannot turn from parquet to kafka or back: make a view of another name",
@@ -109,25 +109,30 @@ class Source(Value):
     files: Annotated[
         ParquetSource | None, Field(alias="parquet", description="Parquet files: a path, file://, pvc://CLAIM/PATH.")
     ] = None
-    kafka: Annotated[KafkaSource | None, Field(description="A topic; a stream keeps the view current.")] = None
+    kafka: Annotated[
+        KafkaSource | None,
+        Field(
+            description="A topic; a stream keeps the view current. `parquet` beside it is where the topic is landed."
+        ),
+    ] = None
     event_timestamp: Annotated[ColumnName, Field(description="Column with the time at which the event happened.")]
     created_timestamp: Annotated[
         ColumnName | None, Field(description="Column with the time at which the row became known.")
     ] = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> Source:
-        if (self.files is None) == (self.kafka is None):
-            raise ValueError("exactly one of parquet and kafka")
+    def _has_source(self) -> Source:
+        if self.files is None and self.kafka is None:
+            raise ValueError("parquet, kafka or both: the topic, and where it is landed")
         return self
 
     @property
     def parquet(self) -> ParquetSource:
-        """The files; raises TidegateError where the events come from Kafka, which has no history to read."""
+        """The files; raises TidegateError where there is only a topic, which has no history to read."""
         if self.files is None:
             raise TidegateError(
                 resource="FeatureView", field="spec.source", value=self.address, expected="source.parquet",
-                remedy="land the topic by `tidegate events ingest` and name its Parquet in a view of the same features",
+                remedy="land the topic by `tidegate events ingest` and name its Parquet in source.parquet beside it",
             )  # fmt: skip
         return self.files
 

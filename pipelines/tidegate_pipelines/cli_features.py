@@ -50,7 +50,7 @@ def _check(view: FeatureView) -> None:
     from tidegate_components.features.source import open_source
     from tidegate_components.features.stream_messages import MessageReader
 
-    if view.spec.source.kafka is not None:
+    if view.spec.source.files is None:
         MessageReader(view, keyed=False)
         return
     with duckdb.connect() as db:

@@ -105,7 +105,9 @@ def _job_spec(view: FeatureView, platform: Platform) -> dict[str, Any]:
 
 
 def _pod(view: FeatureView, platform: Platform) -> dict[str, Any]:
-    volumes, mounts = claims(view.spec.source.parquet.uri, view.spec.offline.uri)
+    log = view.spec.feature_log
+    addresses = [view.spec.source.parquet.uri, view.spec.offline.uri, *([log.parquet.uri] if log else [])]
+    volumes, mounts = claims(*addresses)
     fixed = [{"name": "view", "configMap": {"name": job_name(view)}}, {"name": "tmp", "emptyDir": {}}]
     return restricted_pod() | {
         "restartPolicy": "Never",

@@ -183,6 +183,13 @@ def test_a_changed_computation_gets_a_job_of_its_own() -> None:
     assert len(names) == 2
 
 
+def test_the_claim_of_the_feature_log_is_mounted_too() -> None:
+    log = {"featureLog": {"parquet": {"uri": "pvc://serving/log"}}}
+    view = FeatureView.parse(VIEW | {"spec": VIEW["spec"] | log})  # type: ignore[operator]
+    (container,) = materialization_objects(view, PLATFORM)[1]["spec"]["template"]["spec"]["containers"]
+    assert "/mnt/pvc/serving" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 def _topic_view(**spec: Any) -> FeatureView:
     source = {"kafka": {"bootstrapServers": "kafka:9092", "topic": "events"}, "eventTimestamp": "event_time"}
     return FeatureView.parse(VIEW | {"spec": VIEW["spec"] | {"source": source} | spec})  # type: ignore[operator]
