@@ -45,16 +45,15 @@ def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML 
 
 
 def _check(view: FeatureView) -> None:
-    import duckdb
-
+    from tidegate_components.duck import connect
     from tidegate_components.features.source import open_source
     from tidegate_components.features.stream_messages import MessageReader
 
-    if view.spec.source.files is None:
+    if view.spec.source.kafka is not None:
         MessageReader(view, keyed=False)
-        return
-    with duckdb.connect() as db:
-        open_source(db, view)
+    if view.spec.source.files is not None:
+        with connect() as db:
+            open_source(db, view)
 
 
 @app.command("join")
