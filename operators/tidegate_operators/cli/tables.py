@@ -65,20 +65,30 @@ def _ended(entry: HistoryEntry, now: datetime) -> Row:
     return Row(cells, entry.message)
 
 
+_JUDGED = {
+    "FRESH": "Fresh",
+    "SCHEMA": "SchemaCompatible",
+    "QUALITY": "QualityOK",
+    "CONSISTENT": "Consistent",
+}
+"""Columns of a view, and the condition that each shows."""
+
+
 def views_sheet(found: Iterable[FeatureView], now: datetime) -> Sheet:
-    """One row for each view: how current its values are."""
-    return Sheet(
-        ("NAME", "PHASE", "FRESH", "WATERMARK", "NEWEST-EVENT", "CHANGED"), tuple(_view(item, now) for item in found)
-    )
+    """One row for each view: how current and how good its values are; its sentences tell what is wrong."""
+    columns = ("NAME", "PHASE", *_JUDGED, "WATERMARK", "NEWEST-EVENT", "CHANGED")
+    return Sheet(columns, tuple(_view(item, now) for item in found))
 
 
 def _view(item: FeatureView, now: datetime) -> Row:
     status = item.status
-    fresh = next((c.status for c in status.conditions if c.type == "Fresh"), "Unknown")
+    conditions = {condition.type: condition for condition in status.conditions}
+    judged = [conditions[kind].status if kind in conditions else "Unknown" for kind in _JUDGED.values()]
     times = [age(moment, now) for moment in (status.watermark, status.newest_event_time)]
     changed = _NOTHING if status.rows is None else str(status.rows)
-    cells = (item.metadata.name, status.phase or "Pending", fresh, *times, changed)
-    return Row(cells, status.message or "The operator has not looked at it yet.")
+    wrong = [c.message for kind, c in conditions.items() if kind in _JUDGED.values() and c.status == "False"]
+    message = " ".join([status.message or "The operator has not looked at it yet.", *wrong])
+    return Row((item.metadata.name, status.phase or "Pending", *judged, *times, changed), message)
 
 
 def age(moment: datetime | None, now: datetime) -> str:

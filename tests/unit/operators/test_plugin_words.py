@@ -15,7 +15,7 @@ from test_resources import VIEW
 from typer.testing import CliRunner, Result
 
 from rollouts import GOOD, NEXT, START, deployment, revision
-from tidegate_api.feature_view import FeatureView
+from tidegate_api.feature_view import FeatureView, FeatureViewStatus
 from tidegate_api.model_deployment import (
     CanaryStatus,
     Evidence,
@@ -117,7 +117,19 @@ def test_ages_are_short(since: int, said: str) -> None:
 
 def test_a_run_that_changed_nothing_changed_0_entities() -> None:
     view = FeatureView.parse(VIEW | {"status": {"rows": 0}})
-    assert _printed(views_sheet([view], START), terminal=False)[1].split()[5] == "0"
+    assert _printed(views_sheet([view], START), terminal=False)[1].split()[8] == "0"
+
+
+def test_a_view_tells_what_is_wrong_with_its_values_beside_how_it_stands() -> None:
+    said = Condition(
+        type="QualityOK", status="False", reason="ExpectationsFailed", message="Feature price has max 9e9.",
+        last_transition_time=START,
+    )  # fmt: skip
+    status = FeatureViewStatus(message="12 entities were written.", conditions=[said])
+    view = FeatureView.parse(VIEW | {"status": status.to_dict()})
+    (line,) = _printed(views_sheet([view], START), terminal=False)[1:]
+    assert line.split()[2:6] == ["Unknown", "Unknown", "False", "Unknown"]
+    assert line.endswith("12 entities were written. Feature price has max 9e9.")
 
 
 class Shop:
