@@ -63,7 +63,7 @@ cluster-parts:
 	@dev/cluster prepare
 
 test-units: setup # without a cluster; they give way to the cluster's tests, which mostly wait, and speak when they end
-	@mkdir -p build; failed=0; nice -n 15 $(PYTEST) tests/unit tests/property -n 2 >build/test-units.log 2>&1 || failed=$$?; \
+	@mkdir -p build; failed=0; nice -n 15 $(PYTEST) tests/unit tests/property -n 2 --dist loadgroup --durations=15 >build/test-units.log 2>&1 || failed=$$?; \
 	  echo; cat build/test-units.log; exit $$failed
 
 test-cluster: setup # against a real API server, node, Triton, gateway, Prometheus, Redis and MLflow

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -17,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "dev"))
 
-from live import MODEL, Live, Trained, register_versions  # noqa: E402
+from live import MODEL, Live, Trained, register_versions, run_pipeline  # noqa: E402
 
 from tidegate_demo.install import everything  # noqa: E402
 from tidegate_dev import paths  # noqa: E402
@@ -36,20 +33,8 @@ def pipeline_run(live: Live) -> dict[str, Any]:
     """One run of the compiled DAG on this machine, into the registry of the cluster; later runs come from the cache."""
     root = paths.state() / "e2e" / "pipeline"
     given = {"mlflow_uri": live.addresses.mlflow, "model_name": MODEL, "alias": "trained", "epochs": "2"}
-    given |= {"views": str(REPOSITORY / "manifests" / "examples"), "gate_margin": "1"}
-    words = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
-    command = [str(Path(sys.executable).with_name("tidegate")), "pipeline", "run", "ctr_training", "--json"]
-    environment = os.environ | {"TIDEGATE_PVC_ROOT": str(paths.state() / "e2e" / "pvc")}
-    done = subprocess.run(
-        [*command, "--root", str(root), *words],
-        check=False,
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return {"root": root} | json.loads(done.stdout)
+    given |= {"views": str(REPOSITORY / "manifests" / "examples"), "gate_margin": "1", "deploy_to": f"{root}/gitops"}
+    return {"root": root, "given": given} | run_pipeline(root, given)
 
 
 @pytest.fixture(scope="session")

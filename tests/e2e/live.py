@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +17,7 @@ import httpx
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.cluster import Cluster
 from tidegate_demo.facts import Addresses
+from tidegate_dev import paths
 
 MODEL = "ctr-e2e"
 _SYSTEM = "tidegate-system"
@@ -198,6 +202,24 @@ def _register(live: Live, package: Path, digest: str) -> Version:
 
     done = register(live.addresses.mlflow, package, digest, "e2e", {}, {"auc": 0.7})
     return Version(done.version, done.digest, done.package_uri)
+
+
+def run_pipeline(root: Path, given: dict[str, str]) -> dict[str, Any]:
+    """What `tidegate pipeline run` prints."""
+    words = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    command = [str(Path(sys.executable).with_name("tidegate")), "pipeline", "run", "ctr_training", "--json"]
+    environment = os.environ | {"TIDEGATE_PVC_ROOT": str(paths.state() / "e2e" / "pvc")}
+    done = subprocess.run(
+        [*command, "--root", str(root), *words],
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def artifact_of(run: dict[str, Any], artifact: str) -> Path:

@@ -24,7 +24,7 @@ from tidegate_demo.traffic import Target, traffic
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 NAME, ALIAS = "ranker", "rollout"
-RATE, LONGEST = 150.0, 1000.0
+RATE, LONGEST = 250.0, 1000.0
 LEAST_REQUESTS = 20_000
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kafka_broker import Broker, broker
 from unit.components.servers import free_port, mlflow_server, redis_server, serve_all_slots
 from unit.components.sharing import once, shared_folder
 from unit.components.trained import Trained, load_shop, train_shop
@@ -25,6 +26,12 @@ def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     with redis_server(tmp_path_factory.mktemp("redis-cluster"), *options) as url:
         serve_all_slots(url)
         yield url
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with broker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

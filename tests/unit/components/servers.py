@@ -24,9 +24,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 300) -> Iterator[None]:
+def running(
+    command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 300, **environment: str
+) -> Iterator[None]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **environment}
+        )
     try:
         _wait(process, is_up, log, seconds)
         yield
@@ -76,7 +80,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    with running(command, lambda: _healthy(url), folder / "mlflow.log"):
+    with running(command, lambda: _healthy(url), folder / "mlflow.log", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
         yield url
 
 

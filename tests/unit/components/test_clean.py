@@ -103,6 +103,7 @@ def test_shuffled_and_split_rows_are_judged_the_same(tmp_path: Path) -> None:
     assert cleaned(tmp_path / "a", rows) == cleaned(tmp_path / "b", mixed, parts=4)
 
 
+@pytest.mark.xdist_group("spark")  # one JVM for all
 def test_spark_gives_what_duckdb_gives_on_the_same_files(tmp_path: Path) -> None:
     rows = orders(300)
     assert cleaned(tmp_path / "a", rows, "duckdb", 2) == cleaned(tmp_path / "b", rows, "spark", 2)

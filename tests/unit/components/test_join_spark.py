@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tidegate_components.features.join import join_views
 from unit.components.feature_case import FUNCTIONS, at
@@ -82,6 +83,7 @@ def unequal(duck: pa.Table, spark: pa.Table) -> list[Any]:
     ]
 
 
+@pytest.mark.xdist_group("spark")  # one JVM for all
 def test_spark_joins_what_duckdb_joins(tmp_path: Path) -> None:
     draw = random.Random(5)
     for number in range(2):

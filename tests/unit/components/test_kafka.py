@@ -10,23 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kafka_broker import Broker, broker
+from kafka_broker import Broker
 from tidegate_components.events.kafka import KafkaError, Limits, parse_address
 from tidegate_components.events.land_stream import Landed, land_kafka
 from unit.components.kafka_case import impression, landed, produce
 
 pytestmark = pytest.mark.xdist_group("kafka")
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
 
 
 def test_every_kind_lands_in_its_table_by_date_and_the_rest_in_quarantine(kafka: Broker, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_after_an_outage_one_run_catches_up_in_steps_of_max_window(tmp_path: Pat
     assert stored(store, view, 1)[0]["count"] == 1
 
 
+@pytest.mark.xdist_group("spark")  # one JVM for all
 def test_spark_writes_what_duckdb_writes(tmp_path: Path, store: OnlineStore) -> None:
     events = [recent(user, hours, hours, hours - user) for user in (1, 2, 3) for hours in (31, 26, 13, 4)]
     found = []

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from kafka_broker import Broker, broker
+from kafka_broker import Broker
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.online import OnlineStore, open_store
 from unit.components.servers import free_port
@@ -29,12 +29,6 @@ pytestmark = pytest.mark.xdist_group("kafka")
 
 COMMAND = [sys.executable, "-c", "from tidegate_pipelines.cli import main; main()", "features", "stream"]
 PATIENCE = 90.0
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_each_broken_expectation_is_told_with_what_was_observed(tmp_path: Path) 
     assert checks[-1].expected == "share of rows whose request_id, item_id is not in clicks"
 
 
+@pytest.mark.xdist_group("spark")  # one JVM for all
 def test_spark_observes_what_duckdb_observes(tmp_path: Path) -> None:
     assert checked(tmp_path, [*GOOD, *BAD]) == checked(tmp_path, [*GOOD, *BAD], "spark")
 
