@@ -66,7 +66,9 @@ def cache_folder() -> Path:
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a fresh path beside `target`; when the block ends well it becomes `target`, else it is removed.
 
-    A reader sees the old content or the new, never a half. Files and folders alike.
+    A reader sees the old content or the new, never a half. Files and folders alike. Raises BadLocationError, and leaves
+    all as it was, where `target` holds what is not of the new one's kind: a folder where a file should be or the other
+    way round, or in a folder anything that is neither named nor typed like what the new one holds.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{os.getpid()}.new")
@@ -78,7 +80,24 @@ def replacing(target: Path) -> Iterator[Path]:
         _remove(beside)
 
 
+def _check_replaceable(beside: Path, target: Path) -> None:
+    if not target.exists() or (target.is_file() and beside.is_file()):
+        return
+    if target.is_dir() and beside.is_dir():
+        new = list(beside.iterdir())
+        names, kinds = {path.name for path in new}, {path.suffix for path in new if path.is_file()}
+        strange = [p for p in target.iterdir() if p.name not in names and not (p.is_file() and p.suffix in kinds)]
+    else:
+        strange = [target] if target.is_file() or any(target.iterdir()) else []
+    if strange:
+        raise BadLocationError(
+            resource=str(target), field="content", value=strange[0].name,
+            expected="nothing there, or what an earlier run wrote", remedy="name another place, or remove it first",
+        )  # fmt: skip
+
+
 def _swap(beside: Path, target: Path) -> None:
+    _check_replaceable(beside, target)
     if not target.is_dir():
         os.replace(beside, target)
         return
