@@ -110,7 +110,8 @@ def materialize(
         if json_:
             print_json(done.to_json())
         else:
-            typer.echo(f"{found.metadata.name}: {done.rows} entities as of {done.end}, watermark {done.watermark}")
+            told = done.note or f"watermark {done.watermark}"
+            typer.echo(f"{found.metadata.name}: {done.rows} entities as of {done.end}, {told}")
 
 
 def _materialize(view: FeatureView, store: OnlineStore, from_: str, to: str, incremental: bool) -> Materialized:

@@ -45,10 +45,11 @@ class Materialized:
     """What a run did. Times are UTC; `rows` counts the entities written, of which `statistics` tell.
 
     `quality`: how the values fail what the view expects of them, as sentences. `consistency`: values that serving used
-    since the interval began, and what is wrong with them.
+    since the interval began, and what is wrong with them. `watermark`: None where no run of this definition reaches the
+    store from the beginning.
     """
 
-    watermark: datetime
+    watermark: datetime | None
     rows: int
     start: datetime
     end: datetime
@@ -58,10 +59,18 @@ class Materialized:
     quality: tuple[str, ...] = ()
     consistency: tuple[int, str] | None = None
 
+    @property
+    def note(self) -> str:
+        """Why the watermark stayed behind the values that were written; empty where it did not."""
+        if self.watermark is not None and self.watermark >= self.end:
+            return ""
+        there = f"stays at {_text(self.watermark)}" if self.watermark else "stays unset"
+        return f"the watermark {there}: what changed between it and {_text(self.start)} is not materialized"
+
     def to_json(self) -> dict[str, Any]:
-        """The report that the operator reads."""
-        return {
-            "watermark": _text(self.watermark),
+        """The report that the operator reads; `note` only where there is one."""
+        return ({"note": self.note} if self.note else {}) | {
+            "watermark": _text(self.watermark) if self.watermark else None,
             "rows": self.rows,
             "interval": {"from": _text(self.start), "to": _text(self.end)},
             "newestEventTime": _text(self.newest_event_time) if self.newest_event_time else None,
@@ -124,7 +133,7 @@ def catch_up(
         start, end = next_interval(view, store, now)
         done = materialize(view, store, end, start, claims)
         rows += done.rows
-        if done.watermark >= now or end >= now:
+        if (done.watermark or end) >= now or end >= now:
             return replace(done, rows=rows)
         told(done)
 
@@ -138,7 +147,8 @@ def materialize(
 ) -> Materialized:
     """Write the view's values as of `end` to both stores, then advance the watermark by compare-and-set.
 
-    With `start` only entities that changed since then (see the module). Running it again writes the same. Raises
+    With `start` only entities that changed since then (see the module); where that leaves a gap behind the watermark,
+    the values are written and the watermark stays. Running it again writes the same. Raises
     BadFeaturesError for a source that does not fit or an empty interval, OnlineStoreError for an unreachable store, and
     BadFeaturesError where another run moved the watermark meanwhile.
     """
@@ -153,7 +163,7 @@ def materialize(
         statistics = _statistics(db, view, values)
     _write_offline(view, values, last, claims)
     rows = store.write(view, _online_rows(view, values, last))
-    watermark = _advance(view, store, before, last)
+    watermark = _advance(view, store, before, first, last)
     begin = start or from_micros(min(oldest if oldest is not None else last, last))
     newest_time = from_micros(newest) if newest is not None else None
     quality = failed_expectations(view, statistics)
@@ -243,10 +253,12 @@ def _online_rows(view: FeatureView, values: pa.Table, last: int) -> Iterator[tup
             yield row[:width], StoredValue(last, row[width:-1]), expiry_ms(view, row[-1])
 
 
-def _advance(view: FeatureView, store: OnlineStore, before: Watermark | None, last: int) -> datetime:
-    same = before is not None and before.transform_hash == view.transform_hash
-    if same and before is not None and before.micros >= last:
-        return from_micros(before.micros)
+def _advance(
+    view: FeatureView, store: OnlineStore, before: Watermark | None, first: int | None, last: int
+) -> datetime | None:
+    there = before.micros if before is not None and before.transform_hash == view.transform_hash else None
+    if (there is not None and there >= last) or (first is not None and (there is None or there < first)):
+        return from_micros(there) if there is not None else None
     if not store.advance(view, before, Watermark(last, view.schema_hash, view.transform_hash)):
         raise BadFeaturesError(
             resource=f"FeatureView {view.metadata.name}", field="watermark", value=str(store.watermark(view)),

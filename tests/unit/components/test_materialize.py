@@ -129,6 +129,28 @@ def test_the_watermark_moves_only_by_compare_and_set(tmp_path: Path, store: Onli
     assert not store.advance(view, seen, newest), "someone else moved it since `seen`"
 
 
+def test_a_run_that_leaves_a_gap_stores_values_and_moves_no_watermark(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2), recent(2, 1, 4)])
+    done = materialize(view, store, NOW, ago(2))
+    assert (done.watermark, store.watermark(view), done.to_json()["watermark"]) == (None, None, None)
+    assert "the watermark stays unset" in done.note
+    materialize(view, store, ago(4))
+    gap = materialize(view, store, NOW, ago(2))
+    assert (gap.watermark, gap.rows) == (ago(4), 1)
+    assert "stays at" in gap.to_json()["note"]
+    assert stored(store, view, 2)[0]["count"] == 1
+    whole = materialize(view, store, NOW, ago(5))
+    assert (whole.watermark, whole.note, "note" in whole.to_json()) == (NOW, "", False)
+
+
+def test_a_changed_definition_needs_a_full_run_first(tmp_path: Path, store: OnlineStore) -> None:
+    view = make_view(tmp_path, [recent(1, 5, 2)])
+    materialize(view, store, ago(1))
+    changed = with_features(view, lambda features: [features[0] | {"default": 7}, *features[1:]])
+    assert materialize(changed, store, NOW, ago(2)).watermark is None
+    assert materialize(changed, store, NOW).watermark == NOW
+
+
 def test_max_window_bounds_one_run(tmp_path: Path, store: OnlineStore) -> None:
     materialization = {"schedule": "*/15 * * * *", "maxWindow": "1h"}
     view = make_view(tmp_path, [recent(1, 9, 2)], materialization=materialization)
