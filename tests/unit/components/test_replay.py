@@ -15,6 +15,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.replay import ViewReplay, replay
 from tidegate_pipelines.cli import app
 from unit.components.feature_case import aggregate_view, as_of, at, event, write_events
+from unit.components.shop import parsed
 
 EVENTS = [event(1, 0, 1.5), event(1, 4, None), event(1, 8, 2.0), event(2, 3, 7.0), event(1, 9, 5.0, known=30)]
 ASKED = [(1, 10.0, 12.0), (2, 10.0, 11.0), (1, 5.0, 6.0), (3, None, 12.0)]
@@ -84,6 +85,18 @@ def test_a_log_without_the_as_of_time_is_refused_by_name(tmp_path: Path) -> None
     pq.write_table(pq.read_table(log).drop_columns(["v__as_of"]), log)
     with pytest.raises(BadFeaturesError, match="a column v__as_of, since it logs view v"):
         replay(str(log), [view])
+
+
+def test_faults_of_composite_keys_of_mixed_types_are_shown(tmp_path: Path) -> None:
+    view, log = logged(tmp_path, v__sum=9.0)
+    body = view.to_dict()
+    body["spec"]["entity"]["joinKeys"] += [{"name": "place", "type": "String"}]
+    for file in (log, tmp_path / "events" / "events.parquet"):
+        table = pq.read_table(file)
+        pq.write_table(table.append_column("place", pa.array(["Ürümqi"] * len(table))), file)
+    found = replay(str(log), [parsed(body)])
+    example = next(one for one in found[0].features if one.feature == "sum").examples[0]
+    assert example["key"] == ["1", "Ürümqi"]
 
 
 def test_the_command_writes_both_reports_and_ends_with_one_where_values_differ(tmp_path: Path) -> None:
