@@ -1,13 +1,14 @@
-"""A DuckDB connection for which naive times are UTC, whatever the time zone of the machine."""
+"""DuckDB: a connection for which naive times are UTC, whatever the machine says, and how its SQL names things."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect"]
+__all__ = ["connect", "listed", "quoted"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -18,3 +19,13 @@ def connect() -> duckdb.DuckDBPyConnection:
     db.execute("SET TimeZone = 'UTC'")
     db.execute("SET enable_progress_bar = false")
     return db
+
+
+def quoted(name: str) -> str:
+    """A SQL identifier, whatever the name holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Iterable[str]) -> str:
+    """SQL identifiers with commas between."""
+    return ", ".join(map(quoted, names))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from tidegate_components.duck import listed, quoted
 from tidegate_components.events.kinds import POSITION_COLUMNS
 from tidegate_components.events.sampling import kept_below, sampling_bound
 
@@ -65,8 +66,8 @@ def _identity(table: str, columns: Columns, choices: Sequence[tuple[str, ...]]) 
 
 def _once(table: str, columns: Columns, keys: tuple[str, ...]) -> str:
     """One row per key: only keys that repeat are sorted, for they are few."""
-    names, on = ", ".join(payload(table, columns)), ", ".join(keys)
-    rest = ", ".join(["event_time", *sorted(set(payload(table, columns)) - {*keys, "event_time"})])
+    names, on = listed(payload(table, columns)), listed(keys)
+    rest = listed(["event_time", *sorted(set(payload(table, columns)) - {*keys, "event_time"})])
     repeated = f"SELECT {on} FROM {table} GROUP BY {on} HAVING count(*) > 1"
     same = " AND ".join(f"t.{key} IS NOT DISTINCT FROM r.{key}" for key in keys)
     chosen = f"row_number() OVER (PARTITION BY {on} ORDER BY {rest}) AS place"
@@ -107,7 +108,7 @@ def _attributed(columns: Columns, how: Attribution) -> str:
 
 
 def _joined(columns: Columns) -> str:
-    chosen = [f"i.{name}" for name in payload("impressions", columns)]
+    chosen = [f"i.{quoted(name)}" for name in payload("impressions", columns)]
     chosen += ["CAST(f.click_time IS NOT NULL AS BIGINT) AS label", "f.click_time"]
     chosen += ["f.click_id"] if "click_id" in columns["clicks"] else []
     chosen.append("coalesce(f.clicks, 0) AS clicks")
@@ -128,16 +129,18 @@ def _joined(columns: Columns) -> str:
 def _logged(columns: Columns) -> tuple[list[str], list[str]]:
     """Joins to the feature log and the columns that they bring: the item's own line, else the one of the request."""
     keys = _identity("feature_log", columns, _LOG_KEYS)
-    rest = [name for name in payload("feature_log", columns) if name not in keys]
+    rest = [
+        (quoted(name), quoted(f"feature_log__{name}")) for name in payload("feature_log", columns) if name not in keys
+    ]
     if len(keys) == 1:
         join = "LEFT JOIN feature_log_once l ON l.request_id = i.request_id"
-        return [join], [f"l.{name} AS feature_log__{name}" for name in rest]
+        return [join], [f"l.{name} AS {alias}" for name, alias in rest]
     joins = [
         "LEFT JOIN feature_log_once l ON l.request_id = i.request_id AND l.item_id = i.item_id",
         "LEFT JOIN feature_log_once w ON w.request_id = i.request_id AND w.item_id IS NULL",
     ]
     own = "l.request_id IS NOT NULL"
-    return joins, [f"CASE WHEN {own} THEN l.{name} ELSE w.{name} END AS feature_log__{name}" for name in rest]
+    return joins, [f"CASE WHEN {own} THEN l.{name} ELSE w.{name} END AS {alias}" for name, alias in rest]
 
 
 def _samples(how: Attribution) -> str:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tidegate_components.duck import listed, quoted
 from tidegate_components.events.engines import Engine, starting
 from tidegate_components.events.rules import Rule, Rules, read_rules
 from tidegate_components.events.sources import Source, find_table
@@ -57,9 +58,11 @@ def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, 
     engine.view("judged", judged(source.name, columns, present))
     counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
     kept = int(counted.pop("", 0))
-    report = CleanReport(source.name, int(engine.rows(f"SELECT count(*) FROM {source.name}")[0][0]), kept, counted)
+    report = CleanReport(
+        source.name, int(engine.rows(f"SELECT count(*) FROM {quoted(source.name)}")[0][0]), kept, counted
+    )
     _check(report, source)
-    names, order = ", ".join(columns), ", ".join(_order(columns))
+    names, order = listed(columns), listed(_order(columns))
     engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
     engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
     return replace(report, digest=content_digest(next(good.glob(f"{source.name}*"))))
@@ -67,9 +70,9 @@ def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, 
 
 def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
     """Each row of the table with the first reason to quarantine it, or null."""
-    cases = "".join(f" WHEN {rule.broken()} THEN {_quoted(rule.why())}" for rule in rules if not rule.duplicate)
+    cases = "".join(f" WHEN {rule.broken()} THEN {_text(rule.why())}" for rule in rules if not rule.duplicate)
     reason = f"CASE{cases} END" if cases else "CAST(NULL AS VARCHAR)"
-    query = f"SELECT {', '.join(columns)}, {reason} AS reason FROM {table}"
+    query = f"SELECT {listed(columns)}, {reason} AS reason FROM {quoted(table)}"
     for rule in rules:
         if rule.duplicate:
             query = _without_duplicates(query, columns, rule)
@@ -78,11 +81,11 @@ def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
 
 def _without_duplicates(query: str, columns: list[str], rule: Rule) -> str:
     """Of rows with the same keys that have broken no rule so far, the earliest stays."""
-    keys, order = ", ".join(rule.duplicate or ()), ", ".join(_order(columns))
+    keys, order = listed(rule.duplicate or ()), listed(_order(columns))
     place = f"row_number() OVER (PARTITION BY reason IS NULL, {keys} ORDER BY {order})"
-    whole = " AND ".join(["reason IS NULL", *(f"{key} IS NOT NULL" for key in (rule.duplicate or ())[:1])])
-    case = f"CASE WHEN {whole} AND {place} > 1 THEN {_quoted(rule.why())} ELSE reason END"
-    return f"SELECT {', '.join(columns)}, {case} AS reason FROM ({query}) AS ruled"
+    whole = " AND ".join(["reason IS NULL", *(f"{quoted(key)} IS NOT NULL" for key in (rule.duplicate or ())[:1])])
+    case = f"CASE WHEN {whole} AND {place} > 1 THEN {_text(rule.why())} ELSE reason END"
+    return f"SELECT {listed(columns)}, {case} AS reason FROM ({query}) AS ruled"
 
 
 def _order(columns: list[str]) -> list[str]:
@@ -90,7 +93,7 @@ def _order(columns: list[str]) -> list[str]:
     return [*first, *sorted(column for column in columns if column != "event_time")]
 
 
-def _quoted(text: str) -> str:
+def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 

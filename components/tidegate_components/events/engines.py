@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidegate_components.duck import connect
+from tidegate_components.duck import connect, quoted
 from tidegate_components.events.sources import Source, reading
 from tidegate_components.events.tables import BadEventsError
 
@@ -56,8 +56,8 @@ class _Duck:
         self._db = db
 
     def load(self, source: Source) -> list[str]:
-        self._db.execute(f"CREATE OR REPLACE VIEW {source.name} AS SELECT * FROM {reading(source.files)}")
-        return [str(row[0]) for row in self._db.execute(f"DESCRIBE {source.name}").fetchall()]
+        self._db.execute(f"CREATE OR REPLACE VIEW {quoted(source.name)} AS SELECT * FROM {reading(source.files)}")
+        return [str(row[0]) for row in self._db.execute(f"DESCRIBE {quoted(source.name)}").fetchall()]
 
     def view(self, name: str, query: str) -> None:
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
@@ -111,7 +111,7 @@ class _Spark:
                 resource=str(source.files[0]), field="format", value=source.files[0].suffix,
                 expected="Parquet for Spark", remedy="run `tidegate events ingest` first",
             )  # fmt: skip
-        frame.createOrReplaceTempView(source.name)
+        frame.createOrReplaceTempView(f"`{source.name}`")
         return list(frame.columns)
 
     def view(self, name: str, query: str) -> None:

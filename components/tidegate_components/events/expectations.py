@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tidegate_components.duck import listed, quoted
 from tidegate_components.events.rules import Rule, read_yaml
 
 __all__ = ["Expectation", "Expectations", "read_expectations"]
@@ -82,26 +83,27 @@ class Expectation(BaseModel):
 
     def query(self, table: str) -> str:
         """The SQL of the observed number."""
+        origin = quoted(table)
         if self.rows:
-            return f"SELECT count(*) FROM {table}"
+            return f"SELECT count(*) FROM {origin}"
         if self.mean:
-            return f"SELECT avg(CAST({self.mean.column} AS DOUBLE)) FROM {table}"
+            return f"SELECT avg(CAST({quoted(self.mean.column)} AS DOUBLE)) FROM {origin}"
         if self.refers:
             return _unmatched(table, self.refers)
         if self.rule and self.rule.duplicate:
-            keys = ", ".join(self.rule.duplicate)
-            kept = f"(SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {table}) AS d)"
-            return f"SELECT 1 - CAST({kept} AS DOUBLE) / count(*) FROM {table}"
+            keys = listed(self.rule.duplicate)
+            kept = f"(SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {origin}) AS d)"
+            return f"SELECT 1 - CAST({kept} AS DOUBLE) / count(*) FROM {origin}"
         broken = self.rule.broken() if self.rule else "FALSE"
-        return f"SELECT avg(CASE WHEN {broken} THEN CAST(1 AS DOUBLE) ELSE CAST(0 AS DOUBLE) END) FROM {table}"
+        return f"SELECT avg(CASE WHEN {broken} THEN CAST(1 AS DOUBLE) ELSE CAST(0 AS DOUBLE) END) FROM {origin}"
 
 
 def _unmatched(table: str, refers: Refers) -> str:
-    keys = ", ".join(refers.columns)
-    same = " AND ".join(f"o.{column} = t.{column}" for column in refers.columns)
-    found = f"(SELECT DISTINCT {keys} FROM {refers.to}) AS o"
-    missing = f"CASE WHEN o.{refers.columns[0]} IS NULL THEN CAST(1 AS DOUBLE) ELSE CAST(0 AS DOUBLE) END"
-    return f"SELECT avg({missing}) FROM {table} t LEFT JOIN {found} ON {same}"
+    keys = listed(refers.columns)
+    same = " AND ".join(f"o.{column} = t.{column}" for column in map(quoted, refers.columns))
+    found = f"(SELECT DISTINCT {keys} FROM {quoted(refers.to)}) AS o"
+    missing = f"CASE WHEN o.{quoted(refers.columns[0])} IS NULL THEN CAST(1 AS DOUBLE) ELSE CAST(0 AS DOUBLE) END"
+    return f"SELECT avg({missing}) FROM {quoted(table)} t LEFT JOIN {found} ON {same}"
 
 
 class Expectations(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect
+from tidegate_components.duck import connect, quoted
 from tidegate_components.events.kafka import Batch
 from tidegate_components.events.lines import batch_of, first_landed
 from tidegate_components.events.sources import reading
@@ -33,7 +33,7 @@ def read_rows(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Ite
     first = first_landed(path, landed)
     with connect() as db:
         db.execute("SET preserve_insertion_order = true")
-        fields = ", ".join(f"'{name}': \"{name}\"" for name in _columns(db, path))
+        fields = ", ".join(f"{quoted(name)}: {quoted(name)}" for name in _columns(db, path))
         query = f"SELECT to_json({{{fields}}}) FROM {reading((path,))} OFFSET {first}"
         for batch in db.sql(query).to_arrow_reader(rows):
             lines = [_without_empty(line.as_py()) for line in batch.column(0)]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tidegate_api.durations import Duration
 from tidegate_api.errors import TidegateError
+from tidegate_components.duck import quoted
 
 __all__ = ["DEFAULT_RULES", "BadRulesError", "Rule", "Rules", "read_rules", "read_yaml"]
 
@@ -109,28 +110,30 @@ class Rule(BaseModel):
     def broken(self) -> str:
         """The SQL condition of a row that breaks it; not for `duplicate`."""
         if self.missing:
-            return f"{self.missing} IS NULL"
+            return f"{quoted(self.missing)} IS NULL"
         if self.range:
             return _outside(self.range)
         if self.allowed:
             return _unknown(self.allowed)
         if self.time_order:
             micros = self.time_order.tolerance // timedelta(microseconds=1)
-            return f"{self.time_order.earlier} > {self.time_order.later} + INTERVAL '{micros}' MICROSECOND"
+            earlier, later = quoted(self.time_order.earlier), quoted(self.time_order.later)
+            return f"{earlier} > {later} + INTERVAL '{micros}' MICROSECOND"
         return f"({self.where})"
 
 
 def _outside(rule: Range) -> str:
-    sides = [f"{rule.column} < {rule.min!r}"] if rule.min is not None else []
-    sides += [f"{rule.column} > {rule.max!r}"] if rule.max is not None else []
-    sides += [f"{rule.column} IS NULL"] if rule.required else []
+    column = quoted(rule.column)
+    sides = [f"{column} < {rule.min!r}"] if rule.min is not None else []
+    sides += [f"{column} > {rule.max!r}"] if rule.max is not None else []
+    sides += [f"{column} IS NULL"] if rule.required else []
     return f"({' OR '.join(sides) or 'FALSE'})"
 
 
 def _unknown(rule: Allowed) -> str:
     values = ", ".join("'" + v.replace("'", "''") + "'" if isinstance(v, str) else str(v) for v in rule.values)
-    missing = f" OR {rule.column} IS NULL" if rule.required else ""
-    return f"({rule.column} NOT IN ({values}){missing})"
+    missing = f" OR {quoted(rule.column)} IS NULL" if rule.required else ""
+    return f"({quoted(rule.column)} NOT IN ({values}){missing})"
 
 
 class Rules(BaseModel):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate_components.duck import quoted
 from tidegate_components.events.landing import LOG, Landing, landed_files
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import resolve
@@ -88,7 +89,7 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
     casts = []
     for name, kind in columns_of(db, source).items():
         if kind.startswith("TIMESTAMP") or (name == TIME and kind == "VARCHAR"):
-            casts.append(f'CAST("{name}" AS TIMESTAMPTZ) AS "{name}"')
+            casts.append(f"CAST({quoted(name)} AS TIMESTAMPTZ) AS {quoted(name)}")
         elif name == TIME:
             raise _bad(source.files[0], f"column {TIME}", kind, "a timestamp, or text as RFC 3339")
     _check_times(db, source)
@@ -133,7 +134,7 @@ def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[
         for column in columns:
             if column not in found:
                 raise _bad(file, "columns", ", ".join(found), f"a column {column}")
-    gaps = " OR ".join(f"{column} IS NULL" for column in columns)
+    gaps = " OR ".join(f"{quoted(column)} IS NULL" for column in columns)
     if db.execute(f"SELECT 1 FROM {reading(source.files)} WHERE {gaps} LIMIT 1").fetchone():
         raise _first_gap(db, source, columns)
 
@@ -141,8 +142,8 @@ def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[
 def _first_gap(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> BadEventsError:
     for file in source.files:
         for column in columns:
-            numbered = f"(SELECT {column}, row_number() OVER () AS row FROM {reading((file,))})"
-            found = db.execute(f"SELECT min(row) FROM {numbered} WHERE {column} IS NULL").fetchone()
+            numbered = f"(SELECT {quoted(column)}, row_number() OVER () AS row FROM {reading((file,))})"
+            found = db.execute(f"SELECT min(row) FROM {numbered} WHERE {quoted(column)} IS NULL").fetchone()
             if found and found[0] is not None:
                 return _bad(file, f"column {column}", f"missing in row {found[0]}", "a value in each row")
     raise AssertionError("a gap that no file has")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from tidegate_api.feature_view import Aggregate, Feature, FeatureView
+from tidegate_components.duck import quoted
 
 __all__ = [
     "EVERY_EVENT",
@@ -39,11 +40,6 @@ EVERY_EVENT = "1"
 """The value of a count without a column."""
 
 _NEVER = -(2**63) + 1
-
-
-def quoted(name: str) -> str:
-    """A SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def micros(column: str) -> str:

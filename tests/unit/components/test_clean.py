@@ -134,3 +134,23 @@ def test_a_column_that_a_rule_names_must_be_there(tmp_path: Path) -> None:
     rules = read_rules()
     with pytest.raises(BadEventsError, match="tables is 'none with a rule'"):
         clean(write(tmp_path / "raw", orders(5)), tmp_path / "out", tmp_path / "bad", rules)
+
+
+ODD = {"order": ["a", "a", None], "user age": [30, 30, 30], "user-activity__as_of": [START, START, START]}
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.xdist_group("spark"))])
+def test_tables_and_columns_may_have_any_name(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    pq.write_table(pa.table(ODD), tmp_path / "raw" / "my-orders.parquet")
+    said = [
+        {"missing": "order"},
+        {"range": {"column": "user age", "min": 0, "max": 130, "required": True}},
+        {"allowed": {"column": "user age", "values": [30]}},
+        {"time_order": {"earlier": "user-activity__as_of", "later": "user-activity__as_of"}},
+        {"duplicate": ["order", "user age"]},
+    ]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"my-orders": said}}))
+    rules = read_rules(tmp_path / "rules.yaml")
+    report = clean(tmp_path / "raw", tmp_path / "out", tmp_path / "bad", rules, engine)[0]
+    assert (report.rows_out, report.reasons) == (1, {"duplicate": 1, "missing order": 1})

@@ -70,3 +70,16 @@ def test_the_command_says_by_its_exit_code_how_it_went(expected: list[object], c
     if code < 2:
         assert json.loads(report.with_suffix(".json").read_text())["passed"] is (code == 0)
         assert "<h1>" in report.read_text()
+
+
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "my-orders.csv").write_text("order,user age\na,30\nb,40\n")
+    expected = [
+        {"rows": {"min": 2}},
+        {"mean": {"column": "user age", "min": 35, "max": 35}},
+        {"refers": {"columns": ["order", "user age"], "to": "my-orders"}},
+        {"rule": {"duplicate": ["order", "user age"]}},
+    ]
+    (tmp_path / "expect.yaml").write_text(yaml.safe_dump({"tables": {"my-orders": expected}}))
+    assert validate(tmp_path / "raw", read_expectations(tmp_path / "expect.yaml")).passed
