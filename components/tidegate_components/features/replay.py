@@ -22,9 +22,9 @@ from tidegate_components.features.encoding import to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.serving import as_of_column, stored_column
-from tidegate_components.features.source import Connection, cut_to_micros, open_source, reading, view_error
+from tidegate_components.features.source import Connection, cut_to_micros, event_files, open_source, reading, view_error
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, quoted
-from tidegate_components.storage import parquet_files, resolve
+from tidegate_components.storage import resolve
 
 __all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "logged_consistency", "replay"]
 
@@ -68,21 +68,34 @@ def replay(
 
     since: leave out what was asked before.
 
-    Raises BadFeaturesError where there is no log, where it names none of the views, or lacks a column of one it names,
-    and where a view does not fit its source.
+    Raises BadFeaturesError where there is no log or it cannot be read, where it names none of the views, or lacks a
+    column of one it names, and where a view does not fit its source.
     """
-    files = parquet_files(resolve(log, claims))
+    files = event_files(resolve(log, claims))
     if not files:
         raise _bad(log, "files", "none", "Parquet, as serving logs it")
     with connect() as db:
-        db.execute(f"CREATE VIEW log AS {_since(cut_to_micros(db, reading(files)), since)}")
-        if "features" in (columns := _columns(db)):
-            db.execute(f"CREATE OR REPLACE VIEW log AS {_unpacked(db, views, _since(reading(files), since))}")
-            columns = _columns(db)
+        columns = _open_log(db, log, files, views, since)
         named = [view for view in views if any(c.startswith(f"{view.metadata.name}__") for c in columns)]
         if not named:
             raise _bad(log, "columns", ", ".join(columns), f"VIEW__FEATURE of {', '.join(_names(views))}")
         return [_replay_view(db, log, columns, view, claims) for view in named]
+
+
+def _open_log(
+    db: Connection, log: str, files: Sequence[Path], views: Sequence[FeatureView], since: datetime | None
+) -> list[str]:
+    """Create the view `log`; returns its columns."""
+    import duckdb
+
+    try:
+        db.execute(f"CREATE VIEW log AS {_since(cut_to_micros(db, reading(files)), since)}")
+        if "features" in (columns := _columns(db)):
+            db.execute(f"CREATE OR REPLACE VIEW log AS {_unpacked(db, views, _since(reading(files), since))}")
+            columns = _columns(db)
+    except duckdb.Error as error:
+        raise _bad(log, "content", str(error).splitlines()[0], "Parquet, as serving logs it") from error
+    return columns
 
 
 def _since(reader: str, since: datetime | None) -> str:
@@ -123,7 +136,7 @@ def logged_consistency(
     None: the view names no log, or nothing was logged yet. The sentence is empty where every value is right.
     """
     log = view.spec.feature_log
-    if log is None or not parquet_files(resolve(log.parquet.uri, claims)):
+    if log is None or not event_files(resolve(log.parquet.uri, claims)):
         return None
     (found,) = replay(log.parquet.uri, [view], claims, since)
     wrong = [f"{one.feature} {one.unequal:,}" for one in found.features if one.unequal]

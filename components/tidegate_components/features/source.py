@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import events_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["cut_to_micros", "load_views", "open_source", "reading", "view_error"]
+__all__ = ["cut_to_micros", "event_files", "load_views", "open_source", "reading", "view_error"]
 
 Connection: TypeAlias = Any
 """A DuckDB connection."""
@@ -54,7 +55,7 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     import duckdb
 
     path = resolve(view.spec.source.parquet.uri, claims)
-    files = parquet_files(path)
+    files = event_files(path)
     if not files:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
     try:
@@ -67,6 +68,24 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
     return files
+
+
+def event_files(path: Path) -> list[Path]:
+    """The Parquet files at a file, folder or glob; of a landing's tables only those that its commits list.
+
+    Raises LandingError where a commit cannot be read.
+    """
+    files = parquet_files(path)
+    landing = next((folder for folder in (path, *path.parents) if (folder / LOG).is_dir()), None)
+    if landing is None:
+        return files
+    listed = {landing / file.path for commit in Landing(landing).commits() for file in commit.files}
+    return [file for file in files if file in listed or not _is_staged(file.relative_to(landing))]
+
+
+def _is_staged(file: Path) -> bool:
+    """Whether a file of a landing lies where its writer stages them: TABLE/date=DATE/NAME."""
+    return len(file.parts) == 3 and file.parts[1].startswith("date=")
 
 
 def reading(files: Sequence[Path]) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import join_views
 from unit.components.feature_case import EVENTS, aggregate_view, as_of, at, event, write_events
@@ -124,6 +125,17 @@ def test_a_condition_that_does_not_bind_is_refused(tmp_path: Path) -> None:
     odd = {"aggregate": {"function": "count", "window": "1s", "where": "colour = 'red'"}}
     with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features is .*colour"):
         as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=odd), (1, 1))
+
+
+def test_of_a_landing_only_what_commits_list_is_read_and_other_folders_are_whole(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.open()
+    listed, stray = landing.stage("clicks", "2026-01-01", 0), landing.stage("clicks", "2026-01-01", 1)
+    landing.commit({}, (LandedFile(str(listed.relative_to(tmp_path)), "clicks", 1),))
+    for file in (listed, stray):
+        (write_events(tmp_path / "one", [event(1, 0, 2)]) / "events.parquet").rename(file)
+    assert as_of(aggregate_view(tmp_path / "clicks"), (1, 5))[0]["count"] == 1
+    assert as_of(aggregate_view(write_events(tmp_path / "plain", [event(1, 0, 2)] * 2)), (1, 5))[0]["count"] == 2
 
 
 def test_a_source_without_events_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.replay import ViewReplay, replay
 from tidegate_pipelines.cli import app
@@ -97,6 +99,26 @@ def test_faults_of_composite_keys_of_mixed_types_are_shown(tmp_path: Path) -> No
     found = replay(str(log), [parsed(body)])
     example = next(one for one in found[0].features if one.feature == "sum").examples[0]
     assert example["key"] == ["1", "Ürümqi"]
+
+
+def test_a_log_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    view, log = logged(tmp_path)
+    log.write_text("garbage")
+    with pytest.raises(BadFeaturesError, match=r"content is .*expected Parquet, as serving logs it"):
+        replay(str(log), [view])
+
+
+def test_of_a_landed_log_only_what_commits_list_is_replayed(tmp_path: Path) -> None:
+    view, log = logged(tmp_path)
+    landing = Landing(tmp_path / "landing")
+    landing.open()
+    listed, stray = landing.stage("feature_log", "2026-01-01", 0), landing.stage("feature_log", "2026-01-01", 1)
+    shutil.copy(log, listed)
+    landing.commit({}, (LandedFile(str(listed.relative_to(landing.folder)), "feature_log", 4),))
+    shutil.copy(log, stray)
+    address = landing.folder / "feature_log"
+    assert replay(str(address), [view])[0].rows == 4
+    assert replay(str(address / "*" / "*.parquet"), [view])[0].rows == 4
 
 
 def test_the_command_writes_both_reports_and_ends_with_one_where_values_differ(tmp_path: Path) -> None:
