@@ -1,9 +1,16 @@
-"""Messages from a file of JSON lines, as if they came from a topic: a line's number is its offset."""
+"""Messages from a file of JSON lines, as if they came from a topic: a line's number is its offset.
+
+A file is known again by its name and its first messages, so one that grew goes on where it was, while another of the
+same name lands whole. Its source in the landing is `NAME#COUNT-DIGEST-FIRST`: how many first messages the digest is of,
+and a digest of the very first one.
+"""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -11,13 +18,25 @@ from typing import IO, TYPE_CHECKING, cast
 
 from tidegate_components.events.decode import message_schema
 from tidegate_components.events.kafka import Batch
+from tidegate_components.events.tables import BadEventsError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SUFFIXES", "batch_of", "first_landed", "is_lines", "read_lines"]
+__all__ = ["BEGINNING", "SUFFIXES", "Position", "batch_of", "is_lines", "position_of", "read_lines", "shorter"]
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+
+BEGINNING = 16
+"""So many first messages tell files of one name apart."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A file as the landing knows it, and its first message that has not landed."""
+
+    source: str
+    first: int = 0
 
 
 def is_lines(path: Path) -> bool:
@@ -28,22 +47,52 @@ def is_lines(path: Path) -> bool:
 def read_lines(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:
     """The lines after the landed ones, `rows` at a time. Empty lines are messages."""
     with _open(path) as handle:
-        first = first_landed(path, landed)
-        lines = islice(handle, first, None)
-        while block := list(islice(lines, rows)):
-            yield batch_of(path, landed, first, [line.rstrip(b"\r\n") for line in block])
-            first += len(block)
+        at = position_of(path, _messages(handle, BEGINNING), landed)
+    with _open(path) as handle:
+        if (there := sum(1 for _ in islice(handle, at.first))) < at.first:
+            raise shorter(path, there, at.first)
+        while block := _messages(handle, rows):
+            yield batch_of(path, landed, at, block)
+            at = Position(at.source, at.first + len(block))
 
 
-def first_landed(path: Path, landed: Mapping[str, int]) -> int:
-    """The first message of a file that has not landed."""
-    return landed.get(f"{path.name}/0", 0)
+def _messages(handle: IO[bytes], count: int) -> list[bytes]:
+    return [line.rstrip(b"\r\n") for line in islice(handle, count)]
 
 
-def batch_of(path: Path, landed: Mapping[str, int], first: int, messages: list[bytes]) -> Batch:
-    """Messages of a file from number `first` on; `ingested_at` is the file's time."""
+def position_of(path: Path, beginning: Sequence[bytes], landed: Mapping[str, int]) -> Position:
+    """Where to go on in a file with these first messages. Raises BadEventsError where it lost some that have landed."""
+    for key, first in landed.items():
+        source = key.removesuffix("/0")
+        name, _, mark = source.rpartition("#")
+        if name != path.name or mark.count("-") != 2:
+            continue
+        count = int(mark.partition("-")[0])
+        if mark == _mark(beginning[:count]):
+            return Position(source, first)
+        if len(beginning) < count and mark.endswith(_mark(beginning[:1]).rpartition("-")[2]):
+            raise shorter(path, len(beginning), first)
+    return Position(f"{path.name}#{_mark(beginning)}")
+
+
+def _mark(messages: Sequence[bytes]) -> str:
+    whole, start = (hashlib.sha256(b"\n".join(some)).hexdigest() for some in (messages, messages[:1]))
+    return f"{len(messages)}-{whole[:12]}-{start[:8]}"
+
+
+def shorter(path: Path, found: int, landed: int) -> BadEventsError:
+    """A file has fewer messages than have landed of it."""
+    return BadEventsError(
+        resource=str(path), field="messages", value=found, expected=f"at least the {landed} that have landed of it",
+        remedy="give the whole file again; another file of the same name should begin differently",
+    )  # fmt: skip
+
+
+def batch_of(path: Path, landed: Mapping[str, int], at: Position, messages: list[bytes]) -> Batch:
+    """The next messages of a file; `ingested_at` is the file's time."""
     known = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return Batch(_table(path.name, first, known, messages), {**landed, f"{path.name}/0": first + len(messages)})
+    table = _table(at.source, at.first, known, messages)
+    return Batch(table, {**landed, f"{at.source}/0": at.first + len(messages)})
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidegate_components.duck import connect, quoted
 from tidegate_components.events.kafka import Batch
-from tidegate_components.events.lines import batch_of, first_landed
+from tidegate_components.events.lines import BEGINNING, Position, batch_of, position_of, shorter
 from tidegate_components.events.sources import reading
 
 if TYPE_CHECKING:
@@ -30,15 +30,25 @@ def has_kinds(path: Path) -> bool:
 
 def read_rows(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:
     """The rows after the landed ones, `rows` at a time, each as the JSON of its columns that are not empty."""
-    first = first_landed(path, landed)
     with connect() as db:
         db.execute("SET preserve_insertion_order = true")
         fields = ", ".join(f"{quoted(name)}: {quoted(name)}" for name in _columns(db, path))
-        query = f"SELECT to_json({{{fields}}}) FROM {reading((path,))} OFFSET {first}"
-        for batch in db.sql(query).to_arrow_reader(rows):
+        query = f"SELECT to_json({{{fields}}}) FROM {_as_written(path)}"
+        beginning = [_without_empty(line) for (line,) in db.execute(f"{query} LIMIT {BEGINNING}").fetchall()]
+        at = position_of(path, beginning, landed)
+        there = int(db.execute(f"SELECT count(*) FROM {_as_written(path)}").fetchall()[0][0])
+        if there < at.first:
+            raise shorter(path, there, at.first)
+        for batch in db.sql(f"{query} OFFSET {at.first}").to_arrow_reader(rows):
             lines = [_without_empty(line.as_py()) for line in batch.column(0)]
-            yield batch_of(path, landed, first, lines)
-            first += len(lines)
+            yield batch_of(path, landed, at, lines)
+            at = Position(at.source, at.first + len(lines))
+
+
+def _as_written(path: Path) -> str:
+    """A CSV's values as text: a row that came later makes no message of an earlier one another."""
+    text = reading((path,))
+    return text.removesuffix(")") + ", all_varchar = true)" if path.suffix == ".csv" else text
 
 
 def _without_empty(line: str) -> bytes:

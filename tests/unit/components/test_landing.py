@@ -9,6 +9,7 @@ import pytest
 
 from tidegate_components.events.land_stream import land_file
 from tidegate_components.events.landing import LandedFile, Landing, LandingError, landed_files
+from tidegate_components.events.tables import BadEventsError
 from unit.components.kafka_case import impression, landed
 
 
@@ -94,3 +95,32 @@ def test_lines_that_have_landed_land_no_second_time(tmp_path: Path) -> None:
         more.write(json.dumps(impression(3)) + "\n")
     assert land_file(source, tmp_path / "lake").messages == 1
     assert landed(tmp_path / "lake", "impressions", "event_id") == [("e0",), ("e1",), ("e2",), ("e3",)]
+
+
+def lines_of(path: Path, *numbers: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(impression(number)) + "\n" for number in numbers))
+    return path
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_another_file_of_the_same_name_lands_whole_and_each_once(count: int, tmp_path: Path) -> None:
+    days = [lines_of(tmp_path / f"day{day}" / "events.jsonl", *range(day * 100, day * 100 + count)) for day in (1, 2)]
+    assert [land_file(path, tmp_path / "lake").messages for path in [*days, *days]] == [count, count, 0, 0]
+    assert len(set(landed(tmp_path / "lake", "impressions", "source, source_offset"))) == 2 * count
+
+
+def test_a_csv_that_grew_by_a_row_of_other_types_goes_on_where_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "events.csv"
+    source.write_text("type,request_id,item_id,user_id,event_time\nimpression,1,1,1,2026-01-01T10:00:00Z\n")
+    land_file(source, tmp_path / "lake")
+    with source.open("a") as more:
+        more.write("impression,r2,seven,1,2026-01-01T10:00:00Z\n")
+    assert land_file(source, tmp_path / "lake").quarantined == {"impression: item_id is no integer": 1}
+
+
+@pytest.mark.parametrize("left", [1, 3, 20])
+def test_a_file_that_lost_lines_which_have_landed_is_refused(left: int, tmp_path: Path) -> None:
+    land_file(lines_of(tmp_path / "events.jsonl", *range(30)), tmp_path / "lake")
+    with pytest.raises(BadEventsError, match=f"messages is {left}, expected at least the 30 that have landed"):
+        land_file(lines_of(tmp_path / "events.jsonl", *range(left)), tmp_path / "lake")
