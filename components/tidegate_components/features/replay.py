@@ -23,7 +23,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.serving import as_of_column, stored_column
 from tidegate_components.features.source import Connection, cut_to_micros, event_files, open_source, reading, view_error
-from tidegate_components.features.sql import SQL_TYPES, as_of_query, quoted
+from tidegate_components.features.sql import SQL_TYPES, as_of_query, cast_or_default, in_micros, quoted
 from tidegate_components.storage import resolve
 
 __all__ = ["OUTCOMES", "FeatureReplay", "ViewReplay", "logged_consistency", "replay"]
@@ -159,12 +159,24 @@ def _replay_view(
             "CREATE OR REPLACE TEMP TABLE entities AS "  # noqa: S608
             f"SELECT tg_row, coalesce(tg_held_at, tg_asked) AS tg_as_of, {keys} FROM logged"
         )
-        db.execute(f"CREATE OR REPLACE TEMP TABLE offline AS {as_of_query(view, as_known=True)}")
+        db.execute(f"CREATE OR REPLACE TEMP TABLE offline AS {_recomputed(view)}")
     except duckdb.Error as error:
         raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
     rows, unstored, *ages = db.execute(_STALENESS).fetchall()[0]
     features = [_replay_feature(db, view, i, feature) for i, feature in enumerate(view.spec.features)]
     return ViewReplay(view.metadata.name, rows, unstored, dict(zip(("p50", "p95", "max"), ages, strict=True)), features)
+
+
+def _recomputed(view: FeatureView) -> str:
+    """The features of each logged row; where a sql view's row had expired when it was asked for, the defaults."""
+    query = as_of_query(view, as_known=True)
+    if view.spec.sql is None or view.spec.ttl is None:
+        return query
+    expired = f"l.tg_stored IS NULL AND o.tg_holds_from + {in_micros(view.spec.ttl)} < l.tg_asked"
+    features = ", ".join(
+        cast_or_default(f"CASE WHEN {expired} THEN NULL ELSE o.{quoted(f.name)} END", f) for f in view.spec.features
+    )
+    return f"SELECT o.tg_row, {features} FROM ({query}) o JOIN logged l ON l.tg_row = o.tg_row"  # noqa: S608
 
 
 _STALENESS = """

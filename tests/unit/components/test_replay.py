@@ -101,6 +101,20 @@ def test_faults_of_composite_keys_of_mixed_types_are_shown(tmp_path: Path) -> No
     assert example["key"] == ["1", "Ürümqi"]
 
 
+def test_a_sql_row_that_expired_before_the_request_is_rightly_not_there(tmp_path: Path) -> None:
+    features = [{"name": "price", "type": "Float64", "default": 1}]
+    sql = "SELECT user_id, event_time, price FROM source"
+    source = write_events(tmp_path / "events", [event(1, 0, 7.0)])
+    view = aggregate_view(source, sql=sql, ttl="10s", features=features)
+    columns = {"user_id": 1, "v__as_of": at(8), "v__price": 1.0, "v__stored": False}
+    lines = [{"request_id": f"r{asked}", "event_time": at(asked)} | columns for asked in (9, 11)]
+    log = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist(lines), log)
+    found = replay(str(log), [view])
+    assert outcomes(found, "price") == {"equal": 1, "missing": 1}
+    assert found[0].features[0].examples[0]["request_id"] == "r9", "that row was still to be there"
+
+
 def test_a_log_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     view, log = logged(tmp_path)
     log.write_text("garbage")
