@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,9 @@ from tidegate_components.storage import content_digest
 __all__ = ["LOG", "Commit", "LandedFile", "Landing", "LandingError", "landed_files"]
 
 LOG = "_log"
+
+_STAGED = re.compile(r"\d{10}-\d{3,}-[0-9a-f]{12}\.parquet")
+_ENTRY = re.compile(r"\.\d+\.[0-9a-f]{12}")
 
 
 class LandingError(TidegateError):
@@ -71,7 +75,11 @@ class Landing:
         return self._read(numbers[-1]) if numbers else Commit({})
 
     def open(self) -> Commit:
-        """Become the only writer, sweep what earlier writers left half-way; returns where to go on."""
+        """Become the only writer, sweep what earlier writers left half-way; returns where to go on.
+
+        Raises LandingError where the folder holds other things and no landing.
+        """
+        self._check_ours()
         self._log.mkdir(parents=True, exist_ok=True)
         self._writer = uuid.uuid4().hex[:12]
         numbers = self._numbers()
@@ -117,10 +125,22 @@ class Landing:
     def _sweep(self) -> None:
         kept = {file.path for commit in self.commits() for file in commit.files}
         for path in self.folder.glob("*/date=*/*.parquet"):
-            if str(path.relative_to(self.folder)) not in kept:
+            if _STAGED.fullmatch(path.name) and str(path.relative_to(self.folder)) not in kept:
                 path.unlink(missing_ok=True)
         for path in self._log.glob(".*"):
-            path.unlink(missing_ok=True)
+            if _ENTRY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def _check_ours(self) -> None:
+        if self._log.is_dir() or not self.folder.exists():
+            return
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else ["a file"]
+        held = sorted(name for name in names if name != "lost+found" and not name.startswith("."))
+        if held:
+            raise LandingError(
+                resource=f"landing {self.folder}", field="folder", value=", ".join(held[:3]) + " ..." * (len(held) > 3),
+                expected=f"a landing (with a folder {LOG}) or an empty folder", remedy="land into a folder of its own",
+            )  # fmt: skip
 
     def _numbers(self) -> list[int]:
         return sorted(int(path.stem) for path in self._log.glob("[0-9]*.json"))

@@ -124,3 +124,22 @@ def test_a_file_that_lost_lines_which_have_landed_is_refused(left: int, tmp_path
     land_file(lines_of(tmp_path / "events.jsonl", *range(30)), tmp_path / "lake")
     with pytest.raises(BadEventsError, match=f"messages is {left}, expected at least the 30 that have landed"):
         land_file(lines_of(tmp_path / "events.jsonl", *range(left)), tmp_path / "lake")
+
+
+def test_a_folder_of_other_things_is_no_landing(tmp_path: Path) -> None:
+    theirs = tmp_path / "clicks" / "date=2026-01-01" / "part-0.parquet"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(LandingError, match=r"folder is 'clicks', expected a landing .*or an empty folder; land into"):
+        Landing(tmp_path).open()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
+
+
+def test_sweeping_leaves_files_that_are_not_of_a_landing(tmp_path: Path) -> None:
+    Landing(tmp_path).open()
+    theirs = [tmp_path / "clicks" / "date=2026-01-01" / "part-0.parquet", tmp_path / "_log" / ".gitkeep"]
+    theirs[0].parent.mkdir(parents=True)
+    for path in theirs:
+        path.write_bytes(b"theirs")
+    Landing(tmp_path).open()
+    assert all(path.exists() for path in theirs)
