@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name, join_views
 from tidegate_components.storage import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["compute_features", "join_file", "parse_views"]
 
@@ -36,17 +41,40 @@ def join_file(
     as_known: bool = False,
     claims: dict[str, Path] | None = None,
 ) -> int:
-    """join_views from Parquet to Parquet; the file's metadata says which column is which view's. Returns the rows."""
+    """join_views from Parquet to Parquet; the file's metadata says which column is which view's. Returns the rows.
+
+    Raises BadFeaturesError as join_views does, and where `entities` cannot be read or `into` not be written.
+    """
     import pyarrow.parquet as pq
 
     from tidegate_components.models.inputs import VIEWS_KEY
 
-    joined = join_views(pq.read_table(entities), timestamp, views, engine=engine, as_known=as_known, claims=claims)
+    given, name = _entities(entities), f"entities {entities}"
+    joined = join_views(given, timestamp, views, engine=engine, as_known=as_known, claims=claims, name=name)
     known = joined.schema.metadata or {}
     joined = joined.replace_schema_metadata({**known, VIEWS_KEY: json.dumps(_described(views)).encode()})
-    with replacing(into) as beside:
-        pq.write_table(joined, beside)
+    try:
+        with replacing(into) as beside:
+            pq.write_table(joined, beside)
+    except OSError as error:
+        raise BadFeaturesError(
+            resource="features join", field="--out", value=str(into), expected=f"a file that can be written ({error})",
+            remedy="name another file, or make its folder writable",
+        ) from error  # fmt: skip
     return int(joined.num_rows)
+
+
+def _entities(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise BadFeaturesError(
+            resource=f"entities {path}", field="content", value=str(error).splitlines()[0],
+            expected="a Parquet file", remedy="check the path, or write the entities as Parquet",
+        ) from error  # fmt: skip
 
 
 def _described(views: Sequence[FeatureView]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_api.feature_view import FeatureView
+from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import connect
 from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
@@ -35,18 +35,20 @@ def join_views(
     as_known: bool = False,
     claims: dict[str, Path] | None = None,
     part: int = PART,
+    name: str = "entities",
 ) -> pa.Table:
     """Append one column `VIEW__FEATURE` per feature to `entities`, as of column `timestamp`; rows keep their order.
 
     `as_known` counts only events that were known by then; `part` bounds the rows that are in DuckDB's memory at a time.
-    Raises BadFeaturesError where `entities` lacks a join key or a timestamp, where a view does not fit its source, and
-    for an unknown engine. Semantics: "As of time t" in docs/feature-views.md.
+    Raises BadFeaturesError where `entities` (called `name` there) lacks a join key or a timestamp or has one that does
+    not fit, has a column that is to be added, where a view does not fit its source, and for an unknown engine. Semantics: "As of time t" in docs/feature-views.md.
     """
+    _check_entities(entities, timestamp, views, name)
     joined = entities
     with _computing(engine, as_known, part) as compute:
         for view in views:
             with connect() as db:
-                _register(db, entities, timestamp, view)
+                _register(db, entities, timestamp, view, name)
                 files = open_source(db, view, claims)
                 computed = compute(db, view, files)
             for feature in view.spec.features:
@@ -68,19 +70,71 @@ def _computing(engine: str, as_known: bool, part: int) -> Iterator[Computing]:
         )  # fmt: skip
 
 
-def _register(db: Connection, entities: pa.Table, timestamp: str, view: FeatureView) -> None:
+def _check_entities(entities: pa.Table, timestamp: str, views: Sequence[FeatureView], name: str) -> None:
+    """Every column is there and has its values, and none stands where a feature is to be."""
+    columns = entities.column_names
+    if timestamp not in columns:
+        raise _bad(name, f"column {timestamp}", columns, f"a column {timestamp}", "name another by --timestamp")
+    for view in views:
+        for column in (key.name for key in view.spec.entity.join_keys):
+            if column not in columns:
+                wanted = f"a column {column} for view {view.metadata.name}"
+                raise _bad(name, f"column {column}", columns, wanted, "add the column or leave out the view")
+        for column in (column_name(view.metadata.name, feature.name) for feature in view.spec.features):
+            if column in columns:
+                raise _bad(name, f"column {column}", "there already", "no column of a feature that the join adds",
+                           "drop or rename the column, or leave out the view")  # fmt: skip
+    _check_times(entities, timestamp, name)
+
+
+def _check_times(entities: pa.Table, timestamp: str, name: str) -> None:
+    import pyarrow as pa
+
+    times = entities[timestamp]
+    if not (pa.types.is_timestamp(times.type) or pa.types.is_date(times.type)):
+        raise _bad(name, f"column {timestamp}", str(times.type), "a timestamp",
+                   "name another column by --timestamp, or write its values as timestamps")  # fmt: skip
+    if times.null_count:
+        row = times.is_null().index(True).as_py() + 1
+        raise _bad(name, f"column {timestamp} in row {row}", None, "a time in every row",
+                   "give the row a time or leave it out")  # fmt: skip
+
+
+def _register(db: Connection, entities: pa.Table, timestamp: str, view: FeatureView, name: str) -> None:
     keys = view.spec.entity.join_keys
-    for column in [timestamp, *(key.name for key in keys)]:
-        if column not in entities.column_names:
-            raise _bad_entities(column, f"a column {column} for view {view.metadata.name}", entities.column_names)
-    if entities[timestamp].null_count:
-        raise _bad_entities(timestamp, "a time in every row", f"{entities[timestamp].null_count} empty times")
     db.register("given", entities.select(sorted({timestamp, *(key.name for key in keys)})))
+    given = cut_to_micros(db, "SELECT * FROM given")
+    for key in keys:
+        _check_key(db, key, given, name)
     cast = ", ".join(f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in keys)
     db.execute(
         f"CREATE TEMP TABLE entities AS SELECT row_number() OVER () AS tg_row,"  # noqa: S608
-        f" {micros(timestamp)} AS tg_as_of, {cast} FROM ({cut_to_micros(db, 'SELECT * FROM given')})"
+        f" {micros(timestamp)} AS tg_as_of, {cast} FROM ({given})"
     )
+
+
+def _check_key(db: Connection, key: JoinKey, given: str, name: str) -> None:
+    """Every value of a key stays what it is in the key's declared type."""
+    import duckdb
+
+    kinds = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {given}").fetchall()}
+    kind, wanted, column = kinds[key.name], SQL_TYPES[key.type], quoted(key.name)
+    if kind in ('"NULL"', wanted, f"{wanted} WITH TIME ZONE"):
+        return
+    there = f"TRY_CAST({column} AS {wanted})"
+    changed = f"TRY_CAST({there} AS {kind}) IS DISTINCT FROM {column}"
+    if kind == "VARCHAR":  # text has many forms of one value, but 1.7 would be rounded
+        changed = f"NOT regexp_matches(trim({column}), '^[+-]?[0-9]+$')" if key.type == "Int64" else "false"
+    numbered = f"SELECT row_number() OVER () AS tg_row, {column} FROM ({given})"  # noqa: S608
+    wrong = f"{column} IS NOT NULL AND ({there} IS NULL OR {changed})"
+    query = f"SELECT tg_row, {column} FROM ({numbered}) WHERE {wrong} ORDER BY tg_row LIMIT 1"  # noqa: S608
+    remedy = "correct the value, or leave it empty where nobody is meant"
+    try:
+        found = db.execute(query).fetchone()
+    except duckdb.Error as error:
+        raise _bad(name, f"column {key.name}", kind, f"values of type {key.type}", remedy) from error
+    if found:
+        raise _bad(name, f"column {key.name} in row {found[0]}", found[1], f"a value of type {key.type}", remedy)
 
 
 def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:
@@ -94,11 +148,5 @@ def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa
         raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
-def _bad_entities(column: str, expected: str, value: object) -> BadFeaturesError:
-    return BadFeaturesError(
-        resource="entities",
-        field=f"column {column}",
-        value=value,
-        expected=expected,
-        remedy="add the column to the entities file or leave out the view",
-    )
+def _bad(name: str, field: str, value: object, expected: str, remedy: str) -> BadFeaturesError:
+    return BadFeaturesError(resource=name, field=field, value=value, expected=expected, remedy=remedy)

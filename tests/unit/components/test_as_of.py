@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tidegate_components.events.landing import LandedFile, Landing
+from tidegate_components.features.compute import join_file
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import join_views
 from unit.components.feature_case import EVENTS, aggregate_view, as_of, at, event, write_events
@@ -149,8 +150,51 @@ def test_entities_without_a_join_key_or_time_are_refused(tmp_path: Path) -> None
     view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]))
     with pytest.raises(BadFeaturesError, match="expected a column user_id for view v"):
         join_views(pa.table({"t": [at(1)]}), "t", [view])
-    with pytest.raises(BadFeaturesError, match="1 empty times"):
+    with pytest.raises(BadFeaturesError, match="column t in row 1 is None, expected a time in every row"):
         join_views(pa.table({"user_id": [1], "t": pa.array([None], EVENTS.field("event_time").type)}), "t", [view])
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ({"user_id": [1, 1.7]}, r"column user_id in row 2 is 1.7, expected a value of type Int64"),
+        ({"user_id": [1.0, float("nan")]}, r"column user_id in row 2 is nan, expected a value of type Int64"),
+        ({"user_id": ["1", "abc"]}, r"column user_id in row 2 is 'abc', expected a value of type Int64"),
+        ({"user_id": ["1.7", "1"]}, r"column user_id in row 1 is '1.7', expected a value of type Int64"),
+        ({"user_id": [at(1), at(1)]}, r"column user_id.* expected .*of type Int64"),
+        ({"t": ["2026-01-01", "2026-01-02"]}, r"column t is 'string', expected a timestamp"),
+        ({"v__sum": [1, 2]}, r"column v__sum is 'there already', expected no column of a feature that the join adds"),
+    ],
+)
+def test_entities_that_do_not_fit_are_refused_by_file_column_and_row(
+    tmp_path: Path, column: dict[str, Any], words: str
+) -> None:
+    view, entities = aggregate_view(write_events(tmp_path / "source", [event(1, 0, 1)])), tmp_path / "e.parquet"
+    pq.write_table(pa.table({"user_id": [1, 2], "t": [at(1), at(2)]} | column), entities)
+    with pytest.raises(BadFeaturesError, match=f"^entities {entities}: {words}"):
+        join_file(entities, "t", [view], tmp_path / "out.parquet")
+
+
+def test_keys_of_another_type_that_keep_their_value_are_joined(tmp_path: Path) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 4)]))
+    for users in ([1.0, None], ["1", " 01 "], pa.array([1, 1], pa.uint8()), pa.array([None, None], pa.null())):
+        joined = join_views(pa.table({"user_id": users, "t": [at(1)] * 2}), "t", [view])
+        assert joined["v__sum"].to_pylist()[0] in (4, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"user_id,t\n1,2026-01-01\n", b"PAR1 garbage PAR1"])
+def test_an_entities_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+    view, entities = aggregate_view(write_events(tmp_path / "source", [event(1, 0, 1)])), tmp_path / "e.parquet"
+    entities.write_bytes(content)
+    with pytest.raises(BadFeaturesError, match=f"^entities {entities}: content is .*expected a Parquet file"):
+        join_file(entities, "t", [view], tmp_path / "out.parquet")
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    view, entities = aggregate_view(write_events(tmp_path / "source", [event(1, 0, 1)])), tmp_path / "e.parquet"
+    pq.write_table(pa.table({"user_id": [1], "t": [at(1)]}), entities)
+    with pytest.raises(BadFeaturesError, match="features join: --out is"):
+        join_file(entities, "t", [view], entities / "out.parquet")
 
 
 def whole_view(folder: Path, *values: int) -> Any:
