@@ -132,13 +132,14 @@ def clean(
     from tidegate_components.events.rules import read_rules
 
     with speaking():
-        said = read_rules(rules) if rules else read_rules()
+        said = read_rules(rules) if rules else None
         reports = run(in_, out, out.with_name(f"{out.name}-quarantine"), said, engine)
         if json_:
             print_json([asdict(report) for report in reports])
         else:
             for r in reports:
-                typer.echo(f"{r.table:<14}{r.rows_in:>10,} in {r.rows_out:>10,} out  {r.reasons or 'none quarantined'}")
+                what = "copied, no rule is about it" if r.copied else r.reasons or "none quarantined"
+                typer.echo(f"{r.table:<14}{r.rows_in:>10,} in {r.rows_out:>10,} out  {what}")
 
 
 @app.command("validate")

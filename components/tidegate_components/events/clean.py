@@ -1,4 +1,7 @@
-"""Cleaning by declared rules: rows in = rows out + rows quarantined, each with the reason."""
+"""Cleaning by declared rules: rows in = rows out + rows quarantined, each with the reason.
+
+A table without a rule is copied as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 
 from tidegate_components.duck import listed, quoted
 from tidegate_components.events.engines import Engine, starting
+from tidegate_components.events.kinds import QUARANTINE
+from tidegate_components.events.landing import LOG
 from tidegate_components.events.rules import Rule, Rules, read_rules
-from tidegate_components.events.sources import Source, find_table
+from tidegate_components.events.sources import Source, all_tables, find_table
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import content_digest, replacing
 
@@ -18,13 +23,17 @@ __all__ = ["CleanReport", "clean"]
 
 @dataclass(frozen=True)
 class CleanReport:
-    """What became of one table's rows; `reasons` counts the quarantined ones by reason. `digest`: of what is clean."""
+    """What became of one table's rows; `reasons` counts the quarantined ones by reason. `digest`: of what is clean.
+
+    `copied`: no rule is about the table.
+    """
 
     table: str
     rows_in: int
     rows_out: int
     reasons: dict[str, int]
     digest: str = ""
+    copied: bool = False
 
 
 def clean(
@@ -32,21 +41,57 @@ def clean(
 ) -> list[CleanReport]:
     """Sort the tables of `folder` that have rules into `into` and `quarantine` (with a column `reason`), as Parquet.
 
-    Also writes `into/report.json`. Raises BadEventsError where no table is there, a column that a rule names is
-    missing, or nothing of a table is left.
+    Other tables are copied. Also writes `into/report.json`. Raises BadEventsError where a table of `rules` is not there
+    (of the built-in ones, None: all of them), a column that a rule names is missing, or nothing of a table is left.
     """
-    rules = rules or read_rules()
-    if not folder.is_dir():
-        raise _bad(folder, "folder", "not there", "a folder of event tables, or a landing")
-    found = {name: source for name in rules.tables if (source := find_table(folder, name)) is not None}
-    if not found:
-        raise _bad(folder, "tables", "none with a rule", " or ".join(rules.tables))
+    _check_places(folder, into, quarantine)
+    found = _ruled(folder, rules)
+    said = (rules or read_rules()).tables
+    others = [table for table in _event_tables(folder) if table.name not in said]
     with replacing(into) as good, replacing(quarantine) as bad, starting(engine) as running:
         good.mkdir()
         bad.mkdir()
-        reports = [_clean_table(running, source, rules.tables[name], good, bad) for name, source in found.items()]
+        reports = [_clean_table(running, source, said[name], good, bad) for name, source in found.items()]
+        reports += [_copy_table(running, source, good) for source in others]
         (good / "report.json").write_text(json.dumps([asdict(report) for report in reports], indent=1))
     return reports
+
+
+def _check_places(folder: Path, into: Path, quarantine: Path) -> None:
+    if not folder.is_dir():
+        raise _bad(folder, "folder", "not there", "a folder of event tables, or a landing")
+    for target in (into, quarantine):
+        if target.resolve() in {folder.resolve(), *folder.resolve().parents}:
+            raise _bad(folder, "folder to write", str(target), "another folder, for what stands there is replaced")
+
+
+def _ruled(folder: Path, rules: Rules | None) -> dict[str, Source]:
+    """The tables that have rules; each is there if the rules are the user's own, else at least one is."""
+    named = (rules or read_rules()).tables
+    found = {name: source for name in named if (source := find_table(folder, name)) is not None}
+    if rules is not None and (absent := [name for name in named if name not in found]):
+        raise _bad(folder, "tables", f"no {absent[0]}", f"{absent[0]}.parquet or a folder {absent[0]}/")
+    if not found:
+        raise _bad(folder, "tables", "none with a rule", " or ".join(named))
+    return found
+
+
+def _event_tables(folder: Path) -> list[Source]:
+    """The tables of a folder; of a landing without what was no event."""
+    landing = (folder / LOG).is_dir()
+    return [table for table in all_tables(folder) if not (landing and table.name == QUARANTINE)]
+
+
+def _copy_table(engine: Engine, source: Source, good: Path) -> CleanReport:
+    engine.load(source)
+    rows = int(engine.rows(f"SELECT count(*) FROM {quoted(source.name)}")[0][0])
+    engine.write(f"SELECT * FROM {quoted(source.name)}", good, source.name)
+    return CleanReport(source.name, rows, rows, {}, _digest(good, source.name), copied=True)
+
+
+def _digest(folder: Path, name: str) -> str:
+    file = folder / f"{name}.parquet"
+    return content_digest(file if file.is_file() else folder / name)
 
 
 def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, bad: Path) -> CleanReport:
@@ -65,7 +110,7 @@ def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, 
     names, order = listed(columns), listed(_order(columns))
     engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
     engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
-    return replace(report, digest=content_digest(next(good.glob(f"{source.name}*"))))
+    return replace(report, digest=_digest(good, source.name))
 
 
 def judged(table: str, columns: list[str], rules: list[Rule]) -> str:

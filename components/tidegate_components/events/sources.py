@@ -62,8 +62,13 @@ def all_tables(path: Path) -> list[Source]:
     if (path / LOG).is_dir():
         names = {file.table for commit in Landing(path).commits() for file in commit.files}
     else:
-        names = {_stem(each) for each in path.glob("[!._]*") if each.is_dir() or each.suffix in _READERS}
+        names = {_stem(each) for each in path.glob("[!._]*") if _is_table(each)}
     return [table for name in sorted(names) if (table := find_table(path, name)) is not None]
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a folder has a file of a table in it, or the file is one; the report that `clean` writes is none."""
+    return bool(_files(path)) if path.is_dir() else path.suffix in _READERS and path.name != "report.json"
 
 
 def _stem(path: Path) -> str:

@@ -130,10 +130,39 @@ def test_a_wrong_rule_is_named_by_file_and_field(rule: dict[str, Any], sentence:
         read_rules(tmp_path / "rules.yaml")
 
 
-def test_a_column_that_a_rule_names_must_be_there(tmp_path: Path) -> None:
-    rules = read_rules()
+def test_a_table_that_a_rule_is_about_must_be_there(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", orders(5))
     with pytest.raises(BadEventsError, match="tables is 'none with a rule'"):
-        clean(write(tmp_path / "raw", orders(5)), tmp_path / "out", tmp_path / "bad", rules)
+        clean(raw, tmp_path / "out", tmp_path / "bad")
+    with pytest.raises(BadEventsError, match=r"tables is 'no impressions', expected impressions.parquet"):
+        clean(raw, tmp_path / "out", tmp_path / "bad", read_rules())
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.xdist_group("spark"))])
+def test_a_table_without_a_rule_is_copied_and_said(engine: str, tmp_path: Path) -> None:
+    rows = [{**row, "id": "o1", "price": 1.0} for row in orders(3)]
+    raw = write(tmp_path / "raw", rows)
+    users = pa.table({"user_id": [1, 1, None], "age": [30, -1, None]})
+    pq.write_table(users, raw / "users.parquet")
+    (raw / "notes").mkdir()
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"orders": [{"missing": "id"}]}}))
+    rules = read_rules(tmp_path / "rules.yaml")
+    reports = clean(raw, tmp_path / "out", tmp_path / "bad", rules, engine)
+    assert [(r.table, r.rows_in, r.rows_out, r.copied) for r in reports] == [
+        ("orders", 3, 3, False), ("users", 3, 3, True)
+    ]  # fmt: skip
+    copied = next((tmp_path / "out").glob("users*"))
+    assert pq.read_table(copied) == users
+    again = clean(tmp_path / "out", tmp_path / "out2", tmp_path / "bad", rules, engine)
+    assert [r.table for r in again] == ["orders", "users"]
+
+
+@pytest.mark.parametrize("out", ["raw", "raw/..", "."])
+def test_what_is_read_is_never_replaced(out: str, tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", orders(5))
+    with pytest.raises(BadEventsError, match=r"folder to write is .* expected another folder"):
+        clean(raw, tmp_path / out, tmp_path / "bad")
+    assert list(raw.rglob("*.parquet"))
 
 
 ODD = {"order": ["a", "a", None], "user age": [30, 30, 30], "user-activity__as_of": [START, START, START]}
