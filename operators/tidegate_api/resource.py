@@ -106,7 +106,7 @@ class Resource(Value):
         file = Path(path)
         try:
             body = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise TidegateError(
                 resource=cls.__name__,
                 field="file",

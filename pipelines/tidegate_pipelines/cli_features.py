@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tidegate_components.features.online import OnlineStore
 
 __all__ = ["app"]
+
+_CLOCKS_DIFFER = timedelta(seconds=5)
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_browse.app)  # without a name: its commands become ours
@@ -101,10 +103,11 @@ def materialize(
     Example: tidegate features materialize user-activity.yaml --incremental --online redis://localhost:6379/0
     """
     with speaking(report=report):
-        from tidegate_components.features.source import load_views
+        from tidegate_components.features.source import load_view
 
-        found = load_views(view)[0]
-        done = _materialize(found, open_online(found, online), from_, to, incremental)
+        start, end = _interval(from_, to, incremental)
+        found = load_view(view)
+        done = _materialize(found, open_online(found, online), start, end, incremental)
         if report is not None:
             report.write_text(done.to_report())
         if json_:
@@ -114,15 +117,41 @@ def materialize(
             typer.echo(f"{found.metadata.name}: {done.rows} entities as of {done.end}, {told}")
 
 
-def _materialize(view: FeatureView, store: OnlineStore, from_: str, to: str, incremental: bool) -> Materialized:
+def _interval(from_: str, to: str, incremental: bool) -> tuple[datetime | None, datetime]:
     from tidegate_components.events.ingest import parse_time
+    from tidegate_components.features.errors import BadFeaturesError
+
+    if from_ and incremental:
+        raise BadFeaturesError(
+            resource="features materialize", field="--from", value=from_, expected="no --from beside --incremental, "
+            "which begins at the watermark", remedy="leave out one of the two",
+        )  # fmt: skip
+    end = _not_after_now(parse_time(to)) if to else datetime.now(UTC)
+    return parse_time(from_) if from_ else None, end
+
+
+def _materialize(
+    view: FeatureView, store: OnlineStore, start: datetime | None, end: datetime, incremental: bool
+) -> Materialized:
     from tidegate_components.features.materialize import catch_up
     from tidegate_components.features.materialize import materialize as run
 
-    now = parse_time(to) if to else datetime.now(UTC)
     if incremental:
-        return catch_up(view, store, now, lambda done: progress(f"{done.rows:,} entities as of {done.end}"))
-    return run(view, store, now, parse_time(from_) if from_ else None)
+        return catch_up(view, store, end, lambda done: progress(f"{done.rows:,} entities as of {done.end}"))
+    return run(view, store, end, start)
+
+
+def _not_after_now(time: datetime) -> datetime:
+    """The time; what is not known yet cannot be materialized, so a watermark there would hide it."""
+    from tidegate_components.features.errors import BadFeaturesError
+
+    now = datetime.now(UTC)
+    if time > now + _CLOCKS_DIFFER:
+        raise BadFeaturesError(
+            resource="features materialize", field="--to", value=time.isoformat(), expected=f"at most now, {now}",
+            remedy="leave out --to, or name an earlier time",
+        )  # fmt: skip
+    return time
 
 
 @app.command("get")
@@ -137,10 +166,10 @@ def get(
     Example: tidegate features get --view user-activity.yaml --key 42 --key 43 --online redis://localhost:6379/0
     """
     from tidegate_components.features.read import get_features, parse_key
-    from tidegate_components.features.source import load_views
+    from tidegate_components.features.source import load_view
 
     with speaking():
-        found = load_views(view)[0]
+        found = load_view(view)
         rows = get_features(found, open_online(found, online), [parse_key(found, text) for text in key])
         print_json(rows) if json_ else _show(rows)
 

@@ -44,14 +44,12 @@ def monitor(
     Exit codes: 0 done, 1 a store does not answer (run again), 2 bad input. With --metrics-port it goes on until it is
     stopped.
     """
-    from tidegate_api.durations import parse_duration
     from tidegate_components.features.monitor_report import serve_metrics, write_report
     from tidegate_components.features.source import load_views
 
     with speaking():
-        found = load_views(views)
+        found, pause = load_views(views), _seconds(every)
         show = serve_metrics(metrics_port) if metrics_port else None
-        pause = parse_duration(every).total_seconds()
         while True:
             measured = [one for view in found for one in _measure(view, found, online, slice_by or [])]
             if out is not None:
@@ -61,6 +59,19 @@ def monitor(
                 return
             show(measured)
             Event().wait(pause)
+
+
+def _seconds(every: str) -> float:
+    from tidegate_api.durations import parse_duration
+    from tidegate_components.features.errors import BadFeaturesError
+
+    try:
+        return parse_duration(every).total_seconds()
+    except ValueError as error:
+        raise BadFeaturesError(
+            resource="features monitor", field="--every", value=every, expected="a number with s, m or h, e.g. 5m",
+            remedy="write the duration like that",
+        ) from error  # fmt: skip
 
 
 def _measure(view: FeatureView, views: Iterable[FeatureView], online: str, slices: Iterable[str]) -> list[Measured]:
@@ -92,9 +103,9 @@ def snapshot(
     Example: tidegate features snapshot clicks.yaml --online redis://localhost:6379/0 --out clicks.parquet
     """
     from tidegate_components.features.snapshot import snapshot as run
-    from tidegate_components.features.source import load_views
+    from tidegate_components.features.source import load_view
 
     with speaking():
-        found = load_views(view)[0]
+        found = load_view(view)
         rows = run(found, open_online(found, online), out)
         print_json({"rows": rows, "out": str(out)}) if json_ else progress(f"wrote {rows:,} rows to {out}")

@@ -18,13 +18,16 @@ Online = Annotated[
 
 
 def open_online(view: FeatureView, online: str) -> OnlineStore:
-    """Connect to `online`, else to the address that the view names; raises OnlineStoreError."""
-    from tidegate_components.features.errors import OnlineStoreError
+    """Connect to `online`, else to the address that the view names.
+
+    Raises BadFeaturesError where there is no address or it is none, OnlineStoreError where nothing answers.
+    """
+    from tidegate_components.features.errors import BadFeaturesError
     from tidegate_components.features.online import open_store
 
     url = online or view.spec.online.redis.url
     if not url:
-        raise OnlineStoreError(
+        raise BadFeaturesError(
             resource=f"FeatureView {view.metadata.name}", field="online.redis", value="an address in a Secret",
             expected="--online redis://HOST:PORT/DB", remedy="pass --online or set TIDEGATE_ONLINE_URL",
         )  # fmt: skip

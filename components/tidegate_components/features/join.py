@@ -26,7 +26,7 @@ def column_name(view: str, feature: str) -> str:
     return f"{view}__{feature}"
 
 
-def join_views(
+def join_views(  # noqa: PLR0913  one call, by keyword: what to join, and how
     entities: pa.Table,
     timestamp: str,
     views: Sequence[FeatureView],
@@ -40,8 +40,9 @@ def join_views(
     """Append one column `VIEW__FEATURE` per feature to `entities`, as of column `timestamp`; rows keep their order.
 
     `as_known` counts only events that were known by then; `part` bounds the rows that are in DuckDB's memory at a time.
-    Raises BadFeaturesError where `entities` (called `name` there) lacks a join key or a timestamp or has one that does
-    not fit, has a column that is to be added, where a view does not fit its source, and for an unknown engine. Semantics: "As of time t" in docs/feature-views.md.
+    Raises BadFeaturesError where `entities` (errors call them `name`) lack a join key or a timestamp or have one that
+    does not fit, have a column that is to be added, where a view does not fit its source, and for an unknown engine.
+    Semantics: "As of time t" in docs/feature-views.md.
     """
     _check_entities(entities, timestamp, views, name)
     joined = entities

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.monitor import Measured
 from tidegate_components.features.statistics import QUANTILES, FeatureStatistics
 from tidegate_components.storage import replacing
@@ -87,7 +88,10 @@ def _picture(quantiles: Sequence[float], axis: tuple[float, float]) -> str:
 
 
 def serve_metrics(port: int) -> Callable[[Iterable[Measured]], None]:
-    """Serve gauges at http://:PORT/metrics; returns what sets them anew, and forgets what is no longer there."""
+    """Serve gauges at http://:PORT/metrics; returns what sets them anew, and forgets what is no longer there.
+
+    Raises BadFeaturesError where the port is in use.
+    """
     from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
     registry = CollectorRegistry()
@@ -102,7 +106,13 @@ def serve_metrics(port: int) -> Callable[[Iterable[Measured]], None]:
         name: Gauge(f"tidegate_feature_store_{name}", text, labels, registry=registry) for name, text in words.items()
     }
     quantile = Gauge("tidegate_feature_store_quantile", "Quantiles.", [*labels, "quantile"], registry=registry)
-    start_http_server(port, registry=registry)
+    try:
+        start_http_server(port, registry=registry)
+    except OSError as error:
+        raise BadFeaturesError(
+            resource="features monitor", field="--metrics-port", value=port, expected=f"a free port ({error.strerror})",
+            remedy="name another port, or stop what listens there",
+        ) from error  # fmt: skip
 
     def show(found: Iterable[Measured]) -> None:
         for gauge in (*gauges.values(), quantile):

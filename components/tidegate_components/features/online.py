@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
 from tidegate_api.feature_view import FeatureView
@@ -16,11 +18,12 @@ from tidegate_components.features.encoding import (
     StoredValue,
     entity_of,
     key_of,
+    keys_of,
     schema_key,
     schema_of,
     watermark_key,
 )
-from tidegate_components.features.errors import OnlineStoreError, SchemaMismatchError
+from tidegate_components.features.errors import BadFeaturesError, OnlineStoreError, SchemaMismatchError
 
 __all__ = ["OnlineStore", "Watermark", "defaults", "expiry_ms", "open_store"]
 
@@ -109,16 +112,21 @@ class OnlineStore:
 
         What is not stored has its default as of the watermark.
         """
-        keys = [key_of(view.metadata.name, entity) for view, entity in wanted]
+        runs = [(pairs[0][0], [entity for _, entity in pairs]) for pairs in _runs(wanted)]
+        keys = [key for view, entities in runs for key in keys_of(view.metadata.name, entities)]
         keys += [watermark_key(view.metadata.name) for view in views]
         if not keys:
             return [], []
         with _speaking(self._url):
             found = self._mget(keys)
-        readers = {id(view): view for view, _ in wanted}
-        decoders = {identity: self._decoder(view) for identity, view in readers.items()}
-        values = [decoders[id(view)](data) if data else None for (view, _), data in zip(wanted, found, strict=False)]
-        return values, [Watermark.from_json(data) for data in found[len(wanted) :]]
+        values, first = list[StoredValue | None](), 0
+        for view, entities in runs:
+            values += self._decoded(view, found[first : first + len(entities)])
+            first += len(entities)
+        return values, [Watermark.from_json(data) for data in found[first:]]
+
+    def _decoded(self, view: FeatureView, found: Sequence[bytes | None]) -> list[StoredValue | None]:
+        return Codec(Schema.of(view)).decode_all(found, self._decoder(view))
 
     def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """One command; on a cluster, whose slots a command cannot cross, one pipeline to all of its nodes."""
@@ -183,6 +191,11 @@ class OnlineStore:
             return bool(self._swap(keys=[watermark_key(view.metadata.name)], args=args))
 
 
+def _runs(wanted: Sequence[tuple[FeatureView, Any]]) -> Iterator[list[tuple[FeatureView, Any]]]:
+    """Neighbours that ask for the same view."""
+    return (list(pairs) for _, pairs in groupby(wanted, key=lambda pair: id(pair[0])))
+
+
 def _text(key: str | bytes) -> str:
     return key.decode() if isinstance(key, bytes) else key
 
@@ -193,15 +206,30 @@ def _literal(text: str) -> str:
 
 
 def open_store(url: str) -> OnlineStore:
-    """Connect to `redis://HOST:PORT/DB`; raises OnlineStoreError within seconds where nothing answers."""
+    """Connect to `redis://HOST:PORT/DB`.
+
+    Raises BadFeaturesError where that is no such address, OnlineStoreError within seconds where nothing answers.
+    """
     import redis
 
+    client = _client(url)
     with _speaking(url):
-        client = redis.Redis.from_url(url, **_LIMITS)
         if client.info("cluster").get("cluster_enabled"):
             client = redis.RedisCluster.from_url(url, **_LIMITS)
         client.ping()
     return OnlineStore(client, url)
+
+
+def _client(url: str) -> Any:
+    import redis
+
+    try:
+        return redis.Redis.from_url(url, **_LIMITS)
+    except ValueError as error:
+        raise BadFeaturesError(
+            resource="online store", field="redis url", value=_without_password(url),
+            expected="redis://HOST:PORT/DB or rediss://HOST:PORT/DB", remedy="correct --online or the view's redis url",
+        ) from error  # fmt: skip
 
 
 def _mismatch(view: FeatureView, fingerprint: bytes, reader: Codec) -> SchemaMismatchError:
@@ -252,7 +280,5 @@ def _speaking(url: str) -> Iterator[None]:
 
 
 def _without_password(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return url if not parts.password else url.replace(parts.password, "***")
+    hidden = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
+    return re.sub(r"(://[^/?#@:]*:)[^/?#]*@", r"\1***@", hidden)

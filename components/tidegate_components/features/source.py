@@ -13,7 +13,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import events_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["cut_to_micros", "event_files", "load_views", "open_source", "reading", "view_error"]
+__all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "open_source", "reading", "view_error"]
 
 Connection: TypeAlias = Any
 """A DuckDB connection."""
@@ -36,13 +36,25 @@ def load_views(folder: str | Path) -> list[FeatureView]:
     return sorted(views, key=lambda view: view.metadata.name)
 
 
+def load_view(file: str | Path) -> FeatureView:
+    """The one FeatureView of a YAML file or folder. Raises as load_views does, and where there are several."""
+    views = load_views(file)
+    if len(views) > 1:
+        names = [view.metadata.name for view in views]
+        raise BadFeaturesError(
+            resource="feature views", field="files", value=str(file), expected=f"one view, found {', '.join(names)}",
+            remedy="name the file of one view",
+        )  # fmt: skip
+    return views[0]
+
+
 def _is_view(file: Path) -> bool:
     import yaml
 
     try:
         bodies = list(yaml.safe_load_all(file.read_text()))
-    except yaml.YAMLError:
-        return True
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return True  # loading it says what is wrong
     return any(isinstance(body, dict) and body.get("kind") == "FeatureView" for body in bodies)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate_components.features.encoding import from_micros
+from tidegate_components.features.errors import BadFeaturesError
 
 __all__ = ["Progress", "serve_metrics"]
 
@@ -62,7 +63,13 @@ def serve_metrics(progress: Progress, port: int) -> Callable[[], None]:
 
     registry = CollectorRegistry()
     registry.register(_Collector(progress))
-    server, _ = start_http_server(port, registry=registry)
+    try:
+        server, _ = start_http_server(port, registry=registry)
+    except OSError as error:
+        raise BadFeaturesError(
+            resource="features stream", field="--metrics-port", value=port, expected=f"a free port ({error.strerror})",
+            remedy="name another port, or stop what listens there",
+        ) from error  # fmt: skip
 
     def end() -> None:
         server.shutdown()

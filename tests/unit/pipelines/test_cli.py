@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,21 @@ def test_light_commands_import_nothing_heavy() -> None:
             ["events", "clean", "--in", "/nowhere", "--out", "x"],
             "folder is 'not there', expected a folder of event tables",
         ),
+        (
+            ["features", "materialize", f"{VIEWS}/user-activity.yaml", "--to", "2999-01-01"],
+            "--to is '2999-01-01T00:00:00+00:00', expected at most now",
+        ),
+        (
+            ["features", "materialize", f"{VIEWS}/user-activity.yaml", "--incremental", "--from", "2026-01-01"],
+            "expected no --from beside --incremental",
+        ),
+        (["features", "materialize", str(VIEWS)], "expected one view, found item-popularity, "),
+        (["features", "get", "--view", str(VIEWS), "--key", "1"], "expected one view, found item-popularity, "),
+        (
+            ["features", "get", "--view", f"{VIEWS}/user-activity.yaml", "--key", "1", "--online", "localhost:1"],
+            "redis url is 'localhost:1', expected redis://HOST:PORT/DB",
+        ),
+        (["features", "monitor", "--views", str(VIEWS), "--every", "abc"], "--every is 'abc', expected a number"),
         (["events", "join", "--out", "x"], "pass --impressions, or --in with a folder that has it"),
     ],
 )
@@ -53,6 +70,35 @@ def test_bad_input_exits_with_two_and_a_sentence(
     done = runner.invoke(app, command)
     assert done.exit_code == 2, done.output
     assert words in done.stderr
+
+
+def test_a_view_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "view.yaml").write_bytes(b"\xff\xfe\x00kind: FeatureView")
+    for address in (tmp_path, tmp_path / "view.yaml"):
+        done = runner.invoke(app, ["features", "validate", str(address)])
+        assert (done.exit_code, "expected a readable YAML file" in done.stderr) == (2, True)
+
+
+def test_an_address_in_a_secret_is_to_be_passed(tmp_path: Path) -> None:
+    text = (VIEWS / "user-activity.yaml").read_text()
+    secret = "redis: {urlFrom: {secretKeyRef: {name: redis, key: url}}}"
+    (tmp_path / "view.yaml").write_text(re.sub(r"redis: \{url: .*?\}", secret, text))
+    done = runner.invoke(app, ["features", "get", "--view", str(tmp_path / "view.yaml"), "--key", "1"])
+    assert (done.exit_code, "expected --online redis://HOST:PORT/DB" in done.stderr) == (2, True)
+
+
+def test_a_port_in_use_is_refused() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = runner.invoke(app, ["features", "monitor", "--views", str(VIEWS), "--metrics-port", port])
+    assert (done.exit_code, f"--metrics-port is {port}, expected a free port" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:1/0", "redis://127.0.0.1:1/0?db=0&password=secret"])
+def test_no_sentence_tells_a_password(url: str) -> None:
+    view = str(VIEWS / "user-activity.yaml")
+    done = runner.invoke(app, ["features", "get", "--view", view, "--key", "1", "--online", url])
+    assert (done.exit_code, "secret" in done.stderr, "***" in done.stderr) == (1, False, True)
 
 
 def test_an_unreachable_store_may_mend_itself_and_is_in_the_report(tmp_path: Path) -> None:
