@@ -29,7 +29,7 @@ def ingest(
         str,
         typer.Option(
             "--from",
-            help="kafka://HOST:PORT/TOPIC; a file of events (JSON lines, or CSV or Parquet with a column `type`);"
+            help="kafka://HOST:PORT/TOPIC; a file of events (JSON lines, CSV or Parquet with a field `type`);"
             " tables as Parquet, CSV or JSON lines, a folder or one file; or movielens-100k.",
         ),
     ],
@@ -48,16 +48,19 @@ def ingest(
 
     Example: tidegate events ingest --from export/ --to lake, for export/clicks.csv, export/impressions.jsonl, ...
 
-    Exit codes: 0 landed, 1 the broker does not answer (run again), 2 bad input.
+    Exit codes: 0 landed, 1 the broker does not answer (run again) or no message of a file was an event, 2 bad input.
     """
-    from tidegate_components.events.lines import is_lines
     from tidegate_components.events.rows import has_kinds
+    from tidegate_components.storage import resolve
 
     with speaking():
         if source.startswith("kafka://"):
             _show_landed(_land_kafka(source, to, follow, batch_rows, batch_seconds), to, json_)
-        elif is_lines(Path(source)) or has_kinds(Path(source)):
-            _show_landed(_land_file(source, to), to, json_)
+        elif has_kinds(path := resolve(source)):
+            landed = _land_file(path, to)
+            _show_landed(landed, to, json_)
+            with speaking(FAILED):
+                landed.require_events(path)
         else:
             _ingest_tables(source, to, newest_event, json_)
 
@@ -79,10 +82,10 @@ def _land_kafka(source: str, to: Path, follow: bool, rows: int, seconds: float) 
     )
 
 
-def _land_file(source: str, to: Path) -> Landed:
+def _land_file(path: Path, to: Path) -> Landed:
     from tidegate_components.events.land_stream import land_file
 
-    return land_file(Path(source), to, _tell_landed())
+    return land_file(path, to, _tell_landed())
 
 
 def _asked_to_stop() -> Callable[[], bool]:

@@ -15,6 +15,7 @@ from tidegate_components.events.kinds import QUARANTINE
 from tidegate_components.events.landing import LandedFile, Landing, sync
 from tidegate_components.events.lines import is_lines, read_lines
 from tidegate_components.events.rows import read_rows
+from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import file_digest
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ class Landed:
     def messages(self) -> int:
         """Every message read, whatever became of it."""
         return sum(self.rows.values()) + sum(self.quarantined.values())
+
+    def require_events(self, path: Path) -> None:
+        """Raise BadEventsError where there were messages and none of them was an event."""
+        if self.quarantined and not self.rows:
+            raise BadEventsError(
+                resource=str(path), field="messages", expected="at least one event",
+                value=f"{self.messages:,} new, all quarantined: {self.quarantined}",
+                remedy="mend the export; docs/events.md says what an event looks like",
+            )  # fmt: skip
 
     def plus(self, files: Iterable[LandedFile], quarantined: dict[str, int]) -> Landed:
         """This and one more commit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +24,25 @@ from tidegate_components.events.tables import BadEventsError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BEGINNING", "SUFFIXES", "Position", "batch_of", "is_lines", "position_of", "read_lines", "shorter"]
+__all__ = [
+    "BEGINNING",
+    "SUFFIXES",
+    "Position",
+    "batch_of",
+    "is_lines",
+    "name_kinds",
+    "position_of",
+    "read_lines",
+    "shorter",
+]
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 BEGINNING = 16
 """So many first messages tell files of one name apart."""
+
+
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,23 @@ class Position:
 def is_lines(path: Path) -> bool:
     """Whether the file is one of JSON lines, by its name."""
     return path.name.endswith(SUFFIXES)
+
+
+def name_kinds(path: Path) -> bool:
+    """Whether the lines say what kind of event they are: one of the first does by a field `type`, or none is an object.
+
+    Compressed lines are always read as events.
+    """
+    with _open(path) as handle:
+        objects = [line for line in map(_parsed, islice(handle, _LOOKED_AT)) if isinstance(line, dict)]
+    return path.suffix == ".gz" or not objects or any("type" in line for line in objects)
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def read_lines(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:

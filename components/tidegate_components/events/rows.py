@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidegate_components.duck import connect, quoted
 from tidegate_components.events.kafka import Batch
-from tidegate_components.events.lines import BEGINNING, Position, batch_of, position_of, shorter
+from tidegate_components.events.lines import BEGINNING, Position, batch_of, is_lines, name_kinds, position_of, shorter
 from tidegate_components.events.sources import reading
 
 if TYPE_CHECKING:
@@ -21,8 +21,12 @@ _KIND = "type"
 
 
 def has_kinds(path: Path) -> bool:
-    """Whether the file is CSV or Parquet with a column `type`, which names each row's kind of event."""
-    if path.suffix not in _SUFFIXES or not path.is_file():
+    """Whether the file is JSON lines, CSV or Parquet with a field `type`, which names the kind of each event."""
+    if not path.is_file():
+        return False
+    if is_lines(path):
+        return name_kinds(path)
+    if path.suffix not in _SUFFIXES:
         return False
     with connect() as db:
         return _KIND in _columns(db, path)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from tidegate_components.duck import connect
 from tidegate_components.events.clean import clean
@@ -19,6 +20,7 @@ from tidegate_components.events.lake import land
 from tidegate_components.events.land_stream import land_file
 from tidegate_components.events.rows import has_kinds
 from tidegate_components.events.tables import TABLES, BadEventsError
+from tidegate_pipelines.cli import app
 from unit.components.shop import START, event_tables, write_shop
 
 
@@ -130,3 +132,23 @@ def test_a_file_whose_rows_are_events_lands_as_a_topic_does_and_once(tmp_path: P
     assert landed.rows == {"impressions": 1, "clicks": 1}
     assert landed.quarantined == {"purchase: missing order_id": 1}
     assert land_file(path, tmp_path / "lake").messages == 0
+
+
+def ingested(source: Path, to: Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["events", "ingest", "--from", str(source), "--to", str(to)])
+    return done.exit_code, done.stderr
+
+
+def test_json_lines_without_a_type_are_a_table(tmp_path: Path) -> None:
+    source = tmp_path / "impressions.jsonl"
+    source.write_text('{"request_id": "r1", "item_id": 1, "event_time": "2026-01-01T10:00:00Z"}\n')
+    assert ingested(source, tmp_path / "out") == (0, "")
+    assert pq.read_table(tmp_path / "out" / "impressions.parquet").num_rows == 1
+
+
+@pytest.mark.parametrize("lines", ["hello\nyou\n", '{"type": "refund"}\n{"type": "click"}\n'])
+def test_a_file_without_one_event_fails_and_says_why(lines: str, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(lines)
+    code, said = ingested(tmp_path / "events.jsonl", tmp_path / "lake")
+    assert code == 1
+    assert 'events.jsonl: messages is "2 new, all quarantined: {' in said
