@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from tidegate_api.feature_view import FeatureView
+from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_api.hashes import content_hash
+from tidegate_components.features.errors import BadFeaturesError
 
 __all__ = [
     "Codec",
     "Schema",
     "StoredValue",
+    "codec_of",
     "entity_of",
     "from_micros",
     "key_of",
+    "key_prefix",
+    "keys_of",
     "schema_key",
     "schema_of",
     "to_micros",
@@ -98,6 +103,9 @@ class Codec:
 
     def encode(self, stored: StoredValue) -> bytes:
         """Pack a value."""
+        head = _HEADER.pack(_VERSION, stored.as_of, self.fingerprint)
+        if self._whole is not None and None not in stored.values:
+            return head + self._no_nulls + self._whole.pack(*stored.values)
         nulls, parts = 0, []
         for i, (kind, value) in enumerate(zip(self._types, stored.values, strict=True)):
             if value is None:
@@ -105,7 +113,7 @@ class Codec:
             else:
                 parts.append(_pack(kind, value))
         bitmap = nulls.to_bytes(len(self._no_nulls), "little")
-        return _HEADER.pack(_VERSION, stored.as_of, self.fingerprint) + bitmap + b"".join(parts)
+        return head + bitmap + b"".join(parts)
 
     def decode(self, data: bytes) -> StoredValue:
         """The inverse of encode, for a value that was written under this schema (see schema_of)."""
@@ -122,6 +130,38 @@ class Codec:
             values.append(value)
         return StoredValue(as_of, tuple(values))
 
+    def decode_all(
+        self, found: Sequence[bytes | None], otherwise: Callable[[bytes], StoredValue]
+    ) -> list[StoredValue | None]:
+        """Many at once; `otherwise` takes what was written under another schema, and None stays None.
+
+        A value without nulls whose features all have a fixed size, which is nearly every one of a candidate set, is
+        unpacked in one step. What is compared and called is bound before the loop: it runs for each of 500 items.
+        """
+        if self._whole is None:
+            return [None if data is None else otherwise(data) for data in found]
+        at, mark, unpack, as_of = (
+            self._at,
+            self.fingerprint + self._no_nulls,
+            self._whole.unpack_from,
+            _AS_OF.unpack_from,
+        )
+        first, make = 1 + _AS_OF.size, tuple.__new__
+        return [
+            None
+            if data is None
+            else make(StoredValue, (as_of(data, 1)[0], unpack(data, at)))
+            if data[first:at] == mark and data[0] == _VERSION
+            else otherwise(data)
+            for data in found
+        ]
+
+
+@lru_cache(maxsize=1024)
+def codec_of(schema: Schema) -> Codec:
+    """The codec of a schema; making one hashes the schema, so it is made once."""
+    return Codec(schema)
+
 
 def schema_of(data: bytes) -> bytes:
     """The fingerprint of the schema that a value was written under; empty for a version unknown to this release."""
@@ -135,18 +175,46 @@ def _whole(types: Sequence[str]) -> struct.Struct | None:
     return struct.Struct("<" + "".join(_PACKERS[kind].format.lstrip("<") for kind in types))
 
 
-def key_of(view: str, entity: Sequence[object]) -> str:
-    """The online key of an entity: cluster-safe (no hash tag, so entities spread over the slots), readable."""
-    return f"tidegate:{view}:" + ",".join([_key_part(part) for part in entity])
+def key_of(view: FeatureView, entity: Sequence[object]) -> str:
+    """The online key of an entity: cluster-safe (no hash tag, so entities spread over the slots), readable.
+
+    A value has one text by its declared type, whoever writes or reads it: of a time its UTC, whether it comes with a
+    zone, naive or in microseconds. Raises BadFeaturesError where it has no such value.
+    """
+    parts = zip(entity, view.spec.entity.join_keys, strict=False)
+    return key_prefix(view) + ",".join([_key_part(view, part, key) for part, key in parts])
 
 
-def _key_part(part: object) -> str:
-    return str(part) if type(part) is int else quote(str(part), safe="")
+def key_prefix(view: FeatureView) -> str:
+    """What the keys of all entities of a view begin with."""
+    return f"tidegate:{view.metadata.name}:"
+
+
+def _key_part(view: FeatureView, part: object, key: JoinKey) -> str:
+    if type(part) is int and key.type == "Int64":
+        return str(part)
+    try:
+        return quote(str(_canonical(part, key.type)), safe="")
+    except (TypeError, ValueError) as error:
+        raise BadFeaturesError(
+            resource=f"FeatureView {view.metadata.name}", field=f"key {key.name}", value=part,
+            expected=f"a value of type {key.type}", remedy="ask with a value of the declared type",
+        ) from error  # fmt: skip
+
+
+def _canonical(part: Any, kind: str) -> object:
+    if part is None:
+        return part
+    if kind == "Timestamp":
+        return from_micros(part if isinstance(part, int) else to_micros(part)).replace(tzinfo=None)
+    if kind == "Int64" and isinstance(part, float) and part.is_integer():
+        return int(part)
+    return float(part) if kind == "Float64" else part
 
 
 def entity_of(view: FeatureView, key: str) -> tuple[Any, ...]:
-    """The inverse of key_of."""
-    parts = key.removeprefix(key_of(view.metadata.name, ())).split(",")
+    """The inverse of key_of; times are UTC."""
+    parts = key.removeprefix(key_prefix(view)).split(",")
     return tuple(_parsed(part, k.type) for part, k in zip(parts, view.spec.entity.join_keys, strict=True))
 
 
@@ -155,7 +223,7 @@ def _parsed(part: str, kind: str) -> Any:
     if kind == "Bool":
         return text == "True"
     if kind == "Timestamp":
-        return datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
     return {"Int64": int, "Float64": float}.get(kind, str)(text)
 
 
@@ -171,6 +239,8 @@ def schema_key(view: str, fingerprint: bytes) -> str:
 
 def to_micros(time: datetime) -> int:
     """UTC microseconds of a time; naive times are UTC."""
+    if not isinstance(time, datetime):
+        raise TypeError(f"{time!r} is no time")
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 

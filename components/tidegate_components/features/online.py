@@ -16,6 +16,7 @@ from tidegate_components.features.encoding import (
     Codec,
     Schema,
     StoredValue,
+    codec_of,
     entity_of,
     key_of,
     keys_of,
@@ -27,16 +28,18 @@ from tidegate_components.features.errors import BadFeaturesError, OnlineStoreErr
 
 __all__ = ["OnlineStore", "Watermark", "defaults", "expiry_ms", "open_store"]
 
-_BATCH = 1000
+_BATCH = 2000
+_KEYS_A_CALL = 200
 _TIMEOUT_S = 5
 _LIMITS = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
 
 _WRITE_IF_NEWER = """
-local there = redis.call('GET', KEYS[1])
-if there and string.sub(there, 2, 9) > string.sub(ARGV[1], 2, 9) then return 0 end
-local expires = tonumber(ARGV[2])
-if expires > 0 then redis.call('SET', KEYS[1], ARGV[1], 'PXAT', expires) else redis.call('SET', KEYS[1], ARGV[1]) end
-return 1
+for i, key in ipairs(KEYS) do
+    local there, value, expires = redis.call('GET', key), ARGV[2 * i - 1], tonumber(ARGV[2 * i])
+    if not there or string.sub(there, 2, 9) <= string.sub(value, 2, 9) then
+        if expires > 0 then redis.call('SET', key, value, 'PXAT', expires) else redis.call('SET', key, value) end
+    end
+end
 """
 
 _COMPARE_AND_SET = """
@@ -78,24 +81,32 @@ class OnlineStore:
 
     def write(self, view: FeatureView, rows: Iterable[tuple[tuple[Any, ...], StoredValue, int]]) -> int:
         """Write (entity key, value, expiry in Unix ms; 0: never) where nothing newer is there; returns the rows."""
-        written, codec = 0, Codec(Schema.of(view))
+        written, codec = 0, codec_of(Schema.of(view))
         with _speaking(self._url):
             self._client.set(schema_key(view.metadata.name, codec.fingerprint), codec.schema.to_json())
             for batch in _batched(rows, _BATCH):
                 pipe = self._client.pipeline(transaction=False)
-                for entity, value, expires in batch:
-                    key = key_of(view.metadata.name, entity)
-                    self._queue_write(pipe, key, codec.encode(value), expires)
+                self._queue(
+                    pipe, [(key_of(view.metadata.name, e), codec.encode(v), expires) for e, v, expires in batch]
+                )
                 pipe.execute()
                 written += len(batch)
         return written
 
-    def _queue_write(self, pipe: Any, key: str, value: bytes, expires: int) -> None:
-        """A cluster's pipeline refuses scripts by digest, since a node may not have them: there the text goes along."""
+    def _queue(self, pipe: Any, entries: Sequence[tuple[str, bytes, int]]) -> None:
+        """A few calls of the script, each for many keys: short enough not to hold up readers for long.
+
+        On a cluster a call for each key, which may be anywhere; its pipeline refuses scripts by digest, since a node
+        may not have them, so there the text goes along.
+        """
         if self._is_cluster:
-            pipe.execute_command("EVAL", _WRITE_IF_NEWER, 1, key, value, expires)
-        else:
-            self._write(keys=[key], args=[value, expires], client=pipe)
+            for key, value, expires in entries:
+                pipe.execute_command("EVAL", _WRITE_IF_NEWER, 1, key, value, expires)
+            return
+        for first in range(0, len(entries), _KEYS_A_CALL):
+            some = entries[first : first + _KEYS_A_CALL]
+            args = [arg for _, value, expires in some for arg in (value, expires)]
+            self._write(keys=[key for key, _, _ in some], args=args, client=pipe)
 
     def read(self, wanted: Sequence[tuple[FeatureView, Sequence[object]]]) -> list[StoredValue | None]:
         """The stored values of (view, entity key) pairs in one round trip, also of several views; None: not there.
@@ -126,7 +137,7 @@ class OnlineStore:
         return values, [Watermark.from_json(data) for data in found[first:]]
 
     def _decoded(self, view: FeatureView, found: Sequence[bytes | None]) -> list[StoredValue | None]:
-        return Codec(Schema.of(view)).decode_all(found, self._decoder(view))
+        return codec_of(Schema.of(view)).decode_all(found, self._decoder(view))
 
     def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """One command; on a cluster, whose slots a command cannot cross, one pipeline to all of its nodes."""
@@ -138,7 +149,7 @@ class OnlineStore:
         return list(pipe.execute())
 
     def _decoder(self, view: FeatureView) -> Callable[[bytes], StoredValue]:
-        reader = Codec(Schema.of(view))
+        reader = codec_of(Schema.of(view))
 
         def decode(data: bytes) -> StoredValue:
             fingerprint = schema_of(data)
@@ -160,8 +171,8 @@ class OnlineStore:
             with _speaking(self._url):
                 text = self._client.get(schema_key(*name)) if fingerprint else None
             if text is None:
-                raise _mismatch(view, fingerprint, Codec(Schema.of(view)))
-            self._written_under[name] = Codec(Schema.from_json(text))
+                raise _mismatch(view, fingerprint, codec_of(Schema.of(view)))
+            self._written_under[name] = codec_of(Schema.from_json(text))
         return self._written_under[name]
 
     def scan(self, view: FeatureView) -> Iterator[tuple[tuple[Any, ...], StoredValue]]:

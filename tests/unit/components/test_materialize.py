@@ -184,7 +184,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_write
     tmp_path: Path, redis_url: str, store: OnlineStore
 ) -> None:
     moments = random.Random(3)
-    view = make_view(tmp_path, [recent(user, 5, user) for user in range(30_000)])
+    view = make_view(tmp_path, [recent(user, 5, user) for user in range(60_000)])
     (tmp_path / "view.yaml").write_text(yaml.safe_dump(view.to_dict()))
     command = [sys.executable, "-c", "from tidegate_pipelines.cli import main; main()", "features", "materialize"]
     command += [str(tmp_path / "view.yaml"), "--online", redis_url, "--to", NOW.isoformat()]
@@ -192,7 +192,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_write
     for _ in range(3):
         client.flushdb()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        goal = moments.randrange(1, 29_000)
+        goal = moments.randrange(1, 20_000)
         while process.poll() is None and client.dbsize() < goal:
             pass
         assert process.poll() is None, "it ended before it could be killed"
@@ -201,10 +201,10 @@ def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_write
         assert store.watermark(view) is None, "the watermark comes last"
     assert subprocess.run(command, check=True, stdout=subprocess.DEVNULL).returncode == 0
     assert from_micros(store.watermark(view).micros) == NOW  # type: ignore[union-attr]
-    users = list(range(0, 30_000, 777))
+    users = list(range(0, 60_000, 777))
     assert [row["sum"] for row in stored(store, view, *users)] == users
     (file,) = (tmp_path / "offline").glob("*")
-    assert pq.read_table(file).num_rows == 30_000
+    assert pq.read_table(file).num_rows == 60_000
 
 
 def test_values_expire_with_the_ttl(tmp_path: Path, redis_url: str, store: OnlineStore) -> None:
