@@ -10,7 +10,7 @@ import typer
 
 from tidegate_pipelines import cli_browse, cli_monitor, cli_stream
 from tidegate_pipelines.online import Online, open_online
-from tidegate_pipelines.terminal import FAILED, Json, print_json, progress, speaking
+from tidegate_pipelines.terminal import FAILED, Json, plain, print_json, progress, speaking
 
 if TYPE_CHECKING:
     from tidegate_api.feature_view import FeatureView
@@ -157,7 +157,13 @@ def _not_after_now(time: datetime) -> datetime:
 @app.command("get")
 def get(
     view: Annotated[Path, typer.Option(help="FeatureView YAML file.")],
-    key: Annotated[list[str], typer.Option(help="Entity key; parts of a composite key by comma. As often as needed.")],
+    key: Annotated[
+        list[str],
+        typer.Option(
+            help="Entity key; for several entities pass --key again. Parts of a composite key by comma, in double quotes "
+            "where they have one; times in RFC 3339."
+        ),
+    ],
     online: Online = "",
     json_: Json = False,
 ) -> None:
@@ -176,10 +182,10 @@ def get(
 
 def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        head = ",".join(map(str, row["key"]))
+        head = ",".join(str(plain(part)) for part in row["key"])
         typer.echo(f"{head}  as of {row['asOf']}" if row["found"] else f"{head}  not stored: defaults")
         for name, value in row["features"].items():
-            typer.echo(f"  {name:<28}{value}")
+            typer.echo(f"  {name:<28}{plain(value) if isinstance(value, datetime) else value}")
 
 
 @app.command("replay")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -181,8 +181,15 @@ def key_of(view: FeatureView, entity: Sequence[object]) -> str:
     A value has one text by its declared type, whoever writes or reads it: of a time its UTC, whether it comes with a
     zone, naive or in microseconds. Raises BadFeaturesError where it has no such value.
     """
-    parts = zip(entity, view.spec.entity.join_keys, strict=False)
-    return key_prefix(view) + ",".join([_key_part(view, part, key) for part, key in parts])
+    return keys_of(view, [entity])[0]
+
+
+def keys_of(view: FeatureView, entities: Sequence[Sequence[object]]) -> list[str]:
+    """key_of each; a whole number, which nearly every key of a candidate set is, is its own text."""
+    prefix, keys = key_prefix(view), view.spec.entity.join_keys
+    if len(keys) == 1 and (key := keys[0]).type == "Int64":
+        return [f"{prefix}{part if type(part) is int else _key_part(view, part, key)}" for (part,) in entities]
+    return [prefix + ",".join(map(partial(_key_part, view), entity, keys)) for entity in entities]
 
 
 def key_prefix(view: FeatureView) -> str:
@@ -191,8 +198,6 @@ def key_prefix(view: FeatureView) -> str:
 
 
 def _key_part(view: FeatureView, part: object, key: JoinKey) -> str:
-    if type(part) is int and key.type == "Int64":
-        return str(part)
     try:
         return quote(str(_canonical(part, key.type)), safe="")
     except (TypeError, ValueError) as error:

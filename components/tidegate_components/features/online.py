@@ -19,6 +19,7 @@ from tidegate_components.features.encoding import (
     codec_of,
     entity_of,
     key_of,
+    key_prefix,
     keys_of,
     schema_key,
     schema_of,
@@ -87,7 +88,7 @@ class OnlineStore:
             for batch in _batched(rows, _BATCH):
                 pipe = self._client.pipeline(transaction=False)
                 self._queue(
-                    pipe, [(key_of(view.metadata.name, e), codec.encode(v), expires) for e, v, expires in batch]
+                    pipe, [(key_of(view, e), codec.encode(v), expires) for e, v, expires in batch]
                 )
                 pipe.execute()
                 written += len(batch)
@@ -124,7 +125,7 @@ class OnlineStore:
         What is not stored has its default as of the watermark.
         """
         runs = [(pairs[0][0], [entity for _, entity in pairs]) for pairs in _runs(wanted)]
-        keys = [key for view, entities in runs for key in keys_of(view.metadata.name, entities)]
+        keys = [key for view, entities in runs for key in keys_of(view, entities)]
         keys += [watermark_key(view.metadata.name) for view in views]
         if not keys:
             return [], []
@@ -180,7 +181,7 @@ class OnlineStore:
 
         Raises SchemaMismatchError as `read` does.
         """
-        prefix = key_of(view.metadata.name, ())
+        prefix = key_prefix(view)
         decode = self._decoder(view)
         with _speaking(self._url):
             found = self._client.scan_iter(match=f"{_literal(prefix)}*", count=_BATCH)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tidegate_api.feature_view import FeatureView
@@ -15,16 +16,31 @@ __all__ = ["get_features", "parse_key"]
 
 
 def parse_key(view: FeatureView, text: str) -> tuple[Any, ...]:
-    """An entity key as a person writes it: its parts in the order of joinKeys, separated by commas."""
+    """An entity key as a person writes it: its parts by declared type, in the order of joinKeys.
+
+    Parts of a composite key stand between commas; one that has a comma stands in double quotes, as in CSV. Raises
+    BadFeaturesError.
+    """
     keys = view.spec.entity.join_keys
-    parts = text.split(",") if len(keys) > 1 else [text]
     try:
-        return tuple(int(part) if key.type == "Int64" else part for key, part in zip(keys, parts, strict=True))
-    except ValueError as error:
+        parts = next(csv.reader([text], strict=True)) if len(keys) > 1 else [text]
+        return tuple(_parsed(part, key.type) for key, part in zip(keys, parts, strict=True))
+    except (ValueError, csv.Error) as error:
         raise BadFeaturesError(
             resource=f"FeatureView {view.metadata.name}", field="key", value=text,
             expected=",".join(f"{key.name} ({key.type})" for key in keys), remedy="correct --key",
         ) from error  # fmt: skip
+
+
+def _parsed(part: str, kind: str) -> Any:
+    if kind == "Bool" and part.lower() not in {"true", "false"}:
+        raise ValueError(part)
+    if kind == "Bool":
+        return part.lower() == "true"
+    if kind == "Timestamp":
+        time = datetime.fromisoformat(part)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return {"Int64": int, "Float64": float}.get(kind, str)(part)
 
 
 def get_features(view: FeatureView, store: OnlineStore, keys: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:

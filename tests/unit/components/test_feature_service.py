@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.features.encoding import entity_of, key_of
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.materialize import materialize
 from tidegate_components.features.online import OnlineStore, open_store
+from tidegate_components.features.read import get_features, parse_key
 from tidegate_components.features.replay import replay
 from tidegate_components.features.serving import FeatureService, KafkaLog, ParquetLog
 from unit.components.shop import parsed
@@ -124,3 +126,59 @@ def test_a_wrong_definition_in_serving_is_found_in_its_feature(
 def test_a_row_without_a_join_key_is_refused_by_name(views: list[FeatureView], store: OnlineStore) -> None:
     with pytest.raises(BadFeaturesError, match="'item_id'"):
         FeatureService(views, store).read("r", [{"user_id": 1}])
+
+
+TIME = datetime(2026, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "same"),
+    [
+        ("Bool", "true", [True]),
+        ("Float64", "10", [10.0, 10]),
+        ("Int64", "7", [7, 7.0]),
+        ("String", "a b", ["a b"]),
+        ("Timestamp", "2026-01-02T03:00:00Z", [TIME, TIME.replace(tzinfo=None), int(TIME.timestamp()) * 10**6]),
+        ("Timestamp", "2026-01-02T05:00:00+02:00", [TIME.astimezone(timezone(timedelta(hours=2)))]),
+    ],
+)
+def test_a_key_has_one_text_whoever_writes_or_reads_it(tmp_path: Path, kind: str, text: str, same: list[Any]) -> None:
+    view = keyed(tmp_path, kind)
+    asked = parse_key(view, text)
+    assert {key_of(view, (value,)) for value in same} == {key_of(view, asked)}
+    assert entity_of(view, key_of(view, asked)) == asked
+
+
+@pytest.mark.parametrize(("kind", "text"), [("Bool", "yes"), ("Float64", "x"), ("Timestamp", "noon"), ("Int64", "1.7")])
+def test_a_key_of_another_type_is_refused(tmp_path: Path, kind: str, text: str) -> None:
+    with pytest.raises(BadFeaturesError, match=rf"key is '{text}', expected user_id \({kind}\); correct --key"):
+        parse_key(keyed(tmp_path, kind), text)
+
+
+def test_a_part_with_a_comma_is_quoted(tmp_path: Path) -> None:
+    view = keyed(tmp_path, "String", "Int64")
+    assert parse_key(view, '"a, ""b""",7') == ('a, "b"', 7)
+    with pytest.raises(BadFeaturesError, match="expected user_id"):
+        parse_key(view, "a, b,7")
+
+
+def test_what_is_materialized_for_a_key_of_any_type_is_found_by_its_text(tmp_path: Path, store: OnlineStore) -> None:
+    for kind, values, text in [
+        ("Bool", pa.array([True, False]), "true"),
+        ("Float64", pa.array([10.0, 2.5]), "10"),
+        ("Timestamp", pa.array([TIME, NOW], pa.timestamp("us", tz="UTC")), "2026-01-02T03:00:00Z"),
+    ]:
+        view = keyed(tmp_path, kind)
+        table = pa.table({"user_id": values, "price": [1.0, 2.0]})
+        times = pa.array([ago(1), ago(1)], pa.timestamp("us", tz="UTC"))
+        table = table.append_column("event_time", times).append_column("ingested_at", times)
+        pq.write_table(table, tmp_path / "events.parquet")
+        materialize(view, store, NOW)
+        assert get_features(view, store, [parse_key(view, text)])[0]["features"]["count"] == 1
+
+
+def keyed(folder: Path, *kinds: str) -> FeatureView:
+    body = make_view(folder, [recent(1, 5, 2)]).to_dict()
+    keys = [{"name": name, "type": kind} for name, kind in zip(("user_id", "place"), kinds, strict=False)]
+    body["spec"]["entity"]["joinKeys"] = keys
+    return parsed(body)

@@ -7,12 +7,14 @@ import re
 import socket
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tidegate_pipelines.cli import app
+from tidegate_pipelines.terminal import print_json
 from unit.components.servers import redis_server
 
 VIEWS = Path(__file__).parents[3] / "manifests" / "examples"
@@ -145,6 +147,13 @@ def test_a_join_keeps_rows_and_names_columns_by_view(
     table = pq.read_table(out)
     assert table.num_rows == 3000
     assert "item-popularity__clicks_30d" in table.column_names
+
+
+def test_json_has_null_for_nan_and_times_as_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
+    naive = datetime(2026, 1, 2, 3)  # noqa: DTZ001
+    zoned = naive.replace(tzinfo=timezone(timedelta(hours=2)))
+    print_json([{"a": float("nan"), "b": (naive, zoned)}])
+    assert json.loads(capsys.readouterr().out) == [{"a": None, "b": ["2026-01-02T03:00:00Z", "2026-01-02T01:00:00Z"]}]
 
 
 def test_every_command_explains_itself() -> None:
