@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidegate_components.duck import connect
 from tidegate_components.events.movielens import fetch_movielens, movielens_tables
-from tidegate_components.events.sources import Source, all_tables, columns_of, with_times
+from tidegate_components.events.sources import Source, all_tables, columns_of, naming, with_times
 from tidegate_components.events.tables import BadEventsError, check_columns, no_table
 from tidegate_components.storage import replacing, resolve
 
@@ -52,6 +52,11 @@ def _movielens(into: Path, newest_event: str) -> dict[str, int]:
 
 def _tables(path: Path, required: Mapping[str, Sequence[str]]) -> list[Source]:
     """The tables of a folder, or the one file; each that is required is there with its columns."""
+    if not path.exists():
+        raise BadEventsError(
+            resource=str(path), field="file or folder", value="not there", remedy="check the address",
+            expected="a file of events, a table as Parquet, CSV or JSON lines, or a folder of tables",
+        )  # fmt: skip
     found = {table.name: table for table in all_tables(path)}
     for name in required:
         if name not in found:
@@ -67,7 +72,8 @@ def _tables(path: Path, required: Mapping[str, Sequence[str]]) -> list[Source]:
 def _copy(db: duckdb.DuckDBPyConnection, table: Source, into: Path) -> int:
     """Write a table as Parquet, its times as UTC microseconds; returns its rows."""
     into_text = str(into).replace("'", "''")
-    db.execute(f"COPY ({with_times(db, table)}) TO '{into_text}' (FORMAT parquet, COMPRESSION zstd)")
+    with naming(db, [table]):
+        db.execute(f"COPY ({with_times(db, table)}) TO '{into_text}' (FORMAT parquet, COMPRESSION zstd)")
     (rows,) = db.execute(f"SELECT count(*) FROM read_parquet('{into_text}')").fetchall()[0]
     if not rows:
         raise BadEventsError(

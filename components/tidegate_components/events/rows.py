@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tidegate_components.duck import connect, quoted
 from tidegate_components.events.kafka import Batch
 from tidegate_components.events.lines import BEGINNING, Position, batch_of, is_lines, name_kinds, position_of, shorter
-from tidegate_components.events.sources import reading
+from tidegate_components.events.sources import Source, columns_of, reading
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,4 +62,4 @@ def _without_empty(line: str) -> bytes:
 
 
 def _columns(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
-    return [str(row[0]) for row in db.execute(f"DESCRIBE SELECT * FROM {reading((path,))}").fetchall()]
+    return list(columns_of(db, Source(path.stem, (path,))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,17 @@ from tidegate_components.storage import resolve
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Source", "all_tables", "check_present", "columns_of", "find_source", "find_table", "reading", "with_times"]
+__all__ = [
+    "Source",
+    "all_tables",
+    "check_present",
+    "columns_of",
+    "find_source",
+    "find_table",
+    "naming",
+    "reading",
+    "with_times",
+]
 
 TIME = "event_time"
 
@@ -93,7 +105,7 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
     """
     casts = []
     for name, kind in columns_of(db, source).items():
-        if kind.startswith("TIMESTAMP") or (name == TIME and kind == "VARCHAR"):
+        if kind.startswith("TIMESTAMP") or (name == TIME and kind in {"VARCHAR", "DATE"}):
             casts.append(f"CAST({quoted(name)} AS TIMESTAMPTZ) AS {quoted(name)}")
         elif name == TIME:
             raise _bad(source.files[0], f"column {TIME}", kind, "a timestamp, or text as RFC 3339")
@@ -104,13 +116,42 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
 
 def _check_times(db: duckdb.DuckDBPyConnection, source: Source) -> None:
     for file in source.files:
-        if columns_of(db, Source(source.name, (file,))).get(TIME) != "VARCHAR":
-            continue
-        numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {reading((file,))})"
-        wrong = f"{TIME} IS NOT NULL AND TRY_CAST({TIME} AS TIMESTAMPTZ) IS NULL"
-        found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
-        if found:
-            raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), "RFC 3339, e.g. 2026-01-31T12:00:00Z")
+        if columns_of(db, Source(source.name, (file,))).get(TIME) == "VARCHAR":
+            _check_times_of(db, file)
+
+
+def _check_times_of(db: duckdb.DuckDBPyConnection, file: Path) -> None:
+    numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {_with_time_as_text(file)})"
+    wrong = f"{TIME} IS NOT NULL AND TRY_CAST({TIME} AS TIMESTAMPTZ) IS NULL"
+    found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
+    if found:
+        raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), "RFC 3339, e.g. 2026-01-31T12:00:00Z")
+
+
+def _with_time_as_text(file: Path) -> str:
+    options = {".parquet": "", ".csv": ", all_varchar = true"}
+    more = options.get(file.suffix, f", columns = {{'{TIME}': 'VARCHAR'}}")
+    return reading((file,)).removesuffix(")") + more + ")"
+
+
+@contextmanager
+def naming(db: duckdb.DuckDBPyConnection, sources: Iterable[Source]) -> Iterator[None]:
+    """Turn what DuckDB says of a value deep in a file into a BadEventsError that names file and, for a time, row.
+
+    A CSV's and JSON's columns get their types from the first 20,480 rows; what does not fit them comes up later.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.IOException) as error:
+        files = [file for source in sources for file in source.files]
+        for file in files:
+            if TIME in columns_of(db, Source(file.stem, (file,))) and file.suffix != ".parquet":
+                _check_times_of(db, file)
+        said = " ".join(str(error).split())
+        file = next((file for file in files if str(file) in said), files[0])
+        raise _bad(file, "content", said[:300], "values of one type in each column") from error
 
 
 def _files(path: Path) -> list[Path]:

@@ -152,3 +152,30 @@ def test_a_file_without_one_event_fails_and_says_why(lines: str, tmp_path: Path)
     code, said = ingested(tmp_path / "events.jsonl", tmp_path / "lake")
     assert code == 1
     assert 'events.jsonl: messages is "2 new, all quarantined: {' in said
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_value_that_does_not_fit_is_named_however_deep_in_the_file(kind: str, tmp_path: Path) -> None:
+    when, formats = "2026-01-01 00:00:00", {"csv": "FORMAT csv", "jsonl": "FORMAT json"}
+    for name, last in {"late": "'yesterday' AS t, '1' AS n", "odd": f"'{when}' AS t, 'one' AS n"}.items():
+        rows = f"SELECT '{when}' AS event_time, '1' AS n FROM range(60000) UNION ALL SELECT {last}"
+        with connect() as db:
+            db.execute(f"COPY ({rows}) TO '{tmp_path / name}.{kind}' ({formats[kind]})")
+    code, said = ingested(tmp_path / f"late.{kind}", tmp_path / "out")
+    assert (code, f"late.{kind}: column event_time in row 60001 is 'yesterday'" in said) == (2, True)
+    if kind == "csv":
+        code, said = ingested(tmp_path / "odd.csv", tmp_path / "out")
+        assert (code, "odd.csv: content is " in said, "60002" in said) == (2, True, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage, not Parquet"])
+def test_parquet_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "clicks.parquet").write_bytes(content)
+    code, said = ingested(tmp_path / "clicks.parquet", tmp_path / "out")
+    assert (code, "clicks.parquet: content is " in said) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "events.jsonl", "clicks.csv"])
+def test_a_source_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    code, said = ingested(tmp_path / name, tmp_path / "out")
+    assert (code, f"{name}: file or folder is 'not there'" in said) == (2, True)
