@@ -18,7 +18,6 @@ from tidegate_components.features.encoding import (
     StoredValue,
     codec_of,
     entity_of,
-    key_of,
     key_prefix,
     keys_of,
     schema_key,
@@ -86,10 +85,10 @@ class OnlineStore:
         with _speaking(self._url):
             self._client.set(schema_key(view.metadata.name, codec.fingerprint), codec.schema.to_json())
             for batch in _batched(rows, _BATCH):
+                keys = keys_of(view, [entity for entity, _, _ in batch])
+                values = [(codec.encode(value), expires) for _, value, expires in batch]
                 pipe = self._client.pipeline(transaction=False)
-                self._queue(
-                    pipe, [(key_of(view, e), codec.encode(v), expires) for e, v, expires in batch]
-                )
+                self._queue(pipe, [(key, *value) for key, value in zip(keys, values, strict=True)])
                 pipe.execute()
                 written += len(batch)
         return written
