@@ -5,9 +5,11 @@ The resource is also the file that the offline tools read. The meaning of every 
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.errors import TidegateError
@@ -192,6 +194,33 @@ class Feature(Value):
     expect: Expectation | None = None
     """What its values should be; they are stored all the same."""
 
+    @field_validator("default")
+    @classmethod
+    def _default_fits(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("type")
+        return value if value is None or kind is None else _of_type(value, kind)
+
+
+def _of_type(value: Any, kind: str) -> Any:
+    """The value as readers see one of this feature type. Raises ValueError."""
+    if kind.startswith("List<") and isinstance(value, list):
+        return [_of_type(item, kind[5:-1]) for item in value]
+    if kind == "Timestamp" and isinstance(value, (str, datetime)):
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    if kind in {"Int64", "Float64"} and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _number(value, kind)
+    if isinstance(value, {"String": str, "Bool": bool}.get(kind, ())):
+        return value
+    raise ValueError(f"a value of type {kind}, or none")
+
+
+def _number(value: float, kind: str) -> float:
+    whole = kind == "Int64"
+    if not math.isfinite(value) or (whole and not (value == int(value) and -(2**63) <= value < 2**63)):
+        raise ValueError(f"a number of type {kind}, or none")
+    return int(value) if whole else float(value)
+
 
 class OfflineStore(Value):
     """Where materialized values are kept as Parquet."""
@@ -326,10 +355,13 @@ class FeatureViewSpec(Value):
 
     @model_validator(mode="after")
     def _names_differ(self) -> FeatureViewSpec:
-        names = [feature.name for feature in self.features]
+        names = [feature.name.lower() for feature in self.features]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f"each feature to have a name of its own (two are called {twice})")
+            raise ValueError(f"each feature to have a name of its own, letter case aside (two are called {twice})")
+        both = next((key.name for key in self.entity.join_keys if key.name.lower() in names), None)
+        if both:
+            raise ValueError(f"each feature to have a name that is no join key's (see {both})")
         return self
 
 

@@ -29,6 +29,8 @@ def list_(
     """List feature views, or search them.
 
     Example: tidegate features list clicks --tag user --views manifests/examples
+
+    Exit codes: 0 listed, also where none is found, 2 bad input.
     """
     from tidegate_components.features.browse import search as find
     from tidegate_components.features.source import load_views
@@ -52,6 +54,8 @@ def show(
     """Show one feature view: keys, source, and how each feature is computed.
 
     Example: tidegate features show user-activity --views manifests/examples
+
+    Exit codes: 0 shown, 2 bad input.
     """
     from tidegate_components.features.browse import describe, named
     from tidegate_components.features.source import load_views
@@ -90,6 +94,8 @@ def lineage(
     """Show what a view is made of and which registered models read it.
 
     Example: tidegate features lineage user-activity --mlflow-uri http://localhost:5000
+
+    Exit codes: 0 shown, 1 the registry does not answer, 2 bad input.
     """
     from dataclasses import asdict
 

@@ -32,6 +32,8 @@ def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML 
     """Check FeatureView files: their form, and that their sources fit.
 
     Example: tidegate features validate manifests/examples/user-activity.yaml
+
+    Exit codes: 0 every view is right, 2 one is not.
     """
     from tidegate_components.features.source import load_views
 
@@ -48,6 +50,7 @@ def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML 
 
 def _check(view: FeatureView) -> None:
     from tidegate_components.duck import connect
+    from tidegate_components.features.join import check_values
     from tidegate_components.features.source import open_source
     from tidegate_components.features.stream_messages import MessageReader
 
@@ -56,6 +59,7 @@ def _check(view: FeatureView) -> None:
     if view.spec.source.files is not None:
         with connect() as db:
             open_source(db, view)
+            check_values(db, view)
 
 
 @app.command("join")
@@ -71,6 +75,8 @@ def join(
     """Join features to entities as of each row's own time; keeps row order and every column.
 
     Example: tidegate features join --entities e.parquet --timestamp event_time --views views/ --out training.parquet
+
+    Exit codes: 0 written, 1 failed, 2 bad input.
     """
     from tidegate_components.features.compute import join_file
     from tidegate_components.features.errors import BadFeaturesError
@@ -101,6 +107,8 @@ def materialize(
     """Compute a view's values as of a time into the offline and the online store.
 
     Example: tidegate features materialize user-activity.yaml --incremental --online redis://localhost:6379/0
+
+    Exit codes: 0 written, 1 the store does not answer (run again), 2 bad input.
     """
     with speaking(report=report):
         from tidegate_components.features.source import load_view
@@ -170,6 +178,8 @@ def get(
     """Read features of entities from the online store, in one round trip.
 
     Example: tidegate features get --view user-activity.yaml --key 42 --key 43 --online redis://localhost:6379/0
+
+    Exit codes: 0 read, stored or not, 1 the store does not answer (run again), 2 bad input.
     """
     from tidegate_components.features.read import get_features, parse_key
     from tidegate_components.features.source import load_view

@@ -101,6 +101,8 @@ def snapshot(
     """Write a view's online values, each with its as-of time, to Parquet: a record of what cannot be computed again.
 
     Example: tidegate features snapshot clicks.yaml --online redis://localhost:6379/0 --out clicks.parquet
+
+    Exit codes: 0 written, 1 the store does not answer (run again), 2 bad input.
     """
     from tidegate_components.features.snapshot import snapshot as run
     from tidegate_components.features.source import load_view

@@ -13,12 +13,12 @@ from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.source import Connection, cut_to_micros, open_source, view_error
 from tidegate_components.features.spark import Computing, spark_features
-from tidegate_components.features.sql import SQL_TYPES, as_of_query, micros, quoted
+from tidegate_components.features.sql import SQL_TYPES, as_of_query, events_query, micros, quoted, range_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["column_name", "join_views"]
+__all__ = ["check_values", "column_name", "join_views"]
 
 
 def column_name(view: str, feature: str) -> str:
@@ -69,6 +69,23 @@ def _computing(engine: str, as_known: bool, part: int) -> Iterator[Computing]:
             resource="features join", field="--engine", value=engine, expected="duckdb or spark",
             remedy="name one of these",
         )  # fmt: skip
+
+
+def check_values(db: Connection, view: FeatureView) -> None:
+    """Compute the features of the newest event's entity, just after it, from the open source; types meet values there.
+
+    Raises BadFeaturesError where a value does not fit its feature's type.
+    """
+    import duckdb
+
+    keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
+    newest = f"SELECT tg_at, {keys} FROM ({events_query(view)}) ORDER BY tg_at DESC LIMIT 1"  # noqa: S608
+    entities = f"SELECT CAST(1 AS BIGINT) AS tg_row, tg_at + 1 AS tg_as_of, {keys} FROM ({newest})"  # noqa: S608
+    try:
+        db.execute(f"CREATE OR REPLACE TEMP TABLE entities AS {entities}")
+        db.execute(range_query(view)).fetchall()
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _check_entities(entities: pa.Table, timestamp: str, views: Sequence[FeatureView], name: str) -> None:

@@ -10,7 +10,7 @@ from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.sql import events_query, quoted
+from tidegate_components.features.sql import bound_query, events_query, quoted
 from tidegate_components.storage import parquet_files, resolve
 
 __all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "open_source", "reading", "view_error"]
@@ -74,9 +74,10 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
         _check_columns(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
+        db.execute(f"EXPLAIN {bound_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
     except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source") from error
+        raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source and types") from error
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
     return files

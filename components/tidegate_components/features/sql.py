@@ -16,6 +16,7 @@ __all__ = [
     "EVERY_EVENT",
     "SQL_TYPES",
     "as_of_query",
+    "bound_query",
     "cast_or_default",
     "events_query",
     "in_micros",
@@ -55,6 +56,13 @@ def as_of_query(view: FeatureView, as_known: bool = False) -> str:
     `as_known` also leaves out events that were created after `tg_as_of`; it joins by range, else windows do the work.
     """
     return range_query(view, as_known) if as_known or view.spec.sql is not None else _windowed(view)
+
+
+def bound_query(view: FeatureView) -> str:
+    """The view's whole query over no entities: it binds where every expression fits the source and its feature."""
+    keys = "".join(f", CAST(NULL AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in view.spec.entity.join_keys)
+    nobody = f"SELECT CAST(0 AS BIGINT) AS tg_row, CAST(0 AS BIGINT) AS tg_as_of{keys} WHERE false"
+    return f"WITH entities AS ({nobody}) SELECT * FROM ({range_query(view)})"  # noqa: S608
 
 
 def range_query(view: FeatureView, as_known: bool = False) -> str:

@@ -16,7 +16,7 @@ from tidegate_components.duck import connect
 from tidegate_components.events.decode import with_text
 from tidegate_components.events.kinds import KINDS, POSITION_COLUMNS
 from tidegate_components.features.source import view_error
-from tidegate_components.features.sql import SQL_TYPES, events_query, quoted
+from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,6 +147,7 @@ class MessageReader:
             self._db.register("messages", _table([], ""))
             self._db.execute(self._judge)
             self._db.sql(events_query(self._view)).fetchall()
+            self._db.execute(f"EXPLAIN {bound_query(self._view)}").fetchall()
         except duckdb.Error as error:
             fault = str(error).splitlines()[0]
             kinds = ", ".join(f"{name} {kind}" for name, kind in column_types(self._view).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tidegate_api.errors import TidegateError
+from tidegate_api.feature_view import Feature
+from tidegate_components.duck import connect
 from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.compute import join_file
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.join import join_views
+from tidegate_components.features.join import check_values, join_views
+from tidegate_components.features.source import open_source
 from unit.components.feature_case import EVENTS, aggregate_view, as_of, at, event, write_events
 from unit.components.shop import parsed, view_body
 
@@ -137,6 +142,56 @@ def test_of_a_landing_only_what_commits_list_is_read_and_other_folders_are_whole
         (write_events(tmp_path / "one", [event(1, 0, 2)]) / "events.parquet").rename(file)
     assert as_of(aggregate_view(tmp_path / "clicks"), (1, 5))[0]["count"] == 1
     assert as_of(aggregate_view(write_events(tmp_path / "plain", [event(1, 0, 2)] * 2)), (1, 5))[0]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"type": "Timestamp"}, "expected values of the declared types"),
+        ({"aggregate": {"function": "sum", "column": "event_time", "window": "9s"}}, "that fit the source and types"),
+    ],
+)
+def test_an_aggregate_that_does_not_fit_its_type_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sum=change)
+    with connect() as db, pytest.raises(BadFeaturesError, match=words):
+        open_source(db, view)
+        check_values(db, view)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"default": 3.5}, r"3.5, expected a number of type Int64, or none"),
+        ({"default": True}, r"True, expected a value of type Int64"),
+        ({"type": "String", "default": 0}, r"0, expected a value of type String"),
+        ({"type": "Timestamp", "default": "noon"}, r"'noon', expected Invalid isoformat"),
+        ({"type": "List<Int64>", "default": [1, "x"]}, r"expected a value of type Int64"),
+        ({"name": "SUM"}, r"letter case aside \(two are called sum\)"),
+        ({"name": "User_ID"}, r"a name that is no join key's \(see user_id\)"),
+    ],
+)
+def test_a_feature_that_contradicts_itself_or_others_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TidegateError, match=words):
+        aggregate_view(tmp_path, count=change)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "default"),
+    [
+        ("Float64", -1, -1.0),
+        ("Int64", 3.0, 3),
+        ("Timestamp", "2026-01-02T02:00:00+02:00", datetime(2026, 1, 2, tzinfo=UTC)),
+        ("List<Float64>", [1], [1.0]),
+    ],
+)
+def test_a_default_is_read_as_its_type(tmp_path: Path, kind: str, given: object, default: object) -> None:
+    feature = next(f for f in aggregate_view(tmp_path, sum={"type": kind, "default": given}).spec.features
+                   if f.name == "sum")  # fmt: skip
+    assert (repr(feature.default), Feature.model_validate(feature.to_dict()).default) == (repr(default), default)
 
 
 def test_a_source_without_events_is_refused(tmp_path: Path) -> None:

@@ -149,6 +149,13 @@ def test_a_join_keeps_rows_and_names_columns_by_view(
     assert "item-popularity__clicks_30d" in table.column_names
 
 
+@pytest.mark.parametrize(
+    "command", ["validate", "join", "materialize", "get", "snapshot", "list", "show", "lineage", "monitor", "replay"]
+)
+def test_every_features_command_tells_its_exit_codes(command: str) -> None:
+    assert "Exit codes: 0 " in runner.invoke(app, ["features", command, "--help"]).output
+
+
 def test_json_has_null_for_nan_and_times_as_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
     naive = datetime(2026, 1, 2, 3)  # noqa: DTZ001
     zoned = naive.replace(tzinfo=timezone(timedelta(hours=2)))
