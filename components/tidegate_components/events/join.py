@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +11,18 @@ from typing import TYPE_CHECKING
 
 from tidegate_components.duck import connect
 from tidegate_components.events.attribution import COUNTS, Attribution, mature, payload, statements
-from tidegate_components.events.sources import Source, check_present, find_source, reading
-from tidegate_components.events.tables import BadEventsError
-from tidegate_components.storage import replacing
+from tidegate_components.events.sources import (
+    Source,
+    check_present,
+    columns_of,
+    find_source,
+    find_table,
+    naming,
+    reading,
+    with_times,
+)
+from tidegate_components.events.tables import BadEventsError, no_table
+from tidegate_components.storage import replacing, resolve
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,6 +43,9 @@ _KEYS = {
     "conversions": {"click_id": "clicks"},
     "feature_log": {"request_id": "impressions"},
 }
+
+
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,11 @@ def join_events(
                 resource="sample join", field="tables", value=", ".join(addresses) or "none", expected=name,
                 remedy=f"pass --{name}, or --in with a folder that has it",
             )  # fmt: skip
+    _check_target(into)
     sources = {name: find_source(name, address) for name, address in addresses.items()}
-    with replacing(into) as beside, connect() as db:
-        _set_up(db, beside)
+    with replacing(into) as beside, connect() as db, naming(db, sources.values()):
         columns = {name: _load(db, source, told) for name, source in sources.items()}
+        _set_up(db, beside)
         _check_keys(db, columns, sources)
         _set_now(db, columns, now)
         for statement in statements(columns, how):
@@ -75,6 +89,21 @@ def join_events(
         report = _report(db, columns, how, into)
         _write(db, columns, how, beside)
     return report
+
+
+def _check_target(into: Path) -> None:
+    """Refuse to replace what no earlier run wrote: anything but Parquet with an impression's label."""
+    if not into.exists():
+        return
+    found: list[str] = []
+    if into.is_file():
+        with connect() as db, suppress(BadEventsError):
+            found = list(columns_of(db, Source("samples", (into,))))
+    if not {"request_id", "item_id", "label"} <= set(found):
+        raise BadEventsError(
+            resource=str(into), field="--out", value="a folder" if into.is_dir() else f"columns {', '.join(found)}",
+            expected="nothing there, or the samples of an earlier run", remedy="name another file, or remove it first",
+        )  # fmt: skip
 
 
 def _set_up(db: duckdb.DuckDBPyConnection, beside: Path) -> None:
@@ -86,13 +115,12 @@ def _set_up(db: duckdb.DuckDBPyConnection, beside: Path) -> None:
 def _load(db: duckdb.DuckDBPyConnection, source: Source, told: Callable[[str], None]) -> list[str]:
     told(f"reading {source.name}, {len(source.files)} files")
     check_present(db, source, _NEEDED[source.name])
-    columns = [str(row[0]) for row in db.execute(f"DESCRIBE SELECT * FROM {reading(source.files)}").fetchall()]
+    columns = list(columns_of(db, source))
     if (identity := _IDENTITY.get(source.name)) and identity in columns:
         check_present(db, source, (identity,))
     if source.name == "conversions" and "click_id" not in columns:
         raise _bad(source.files[0], "columns", ", ".join(columns), "a column click_id")
-    time = "* REPLACE (CAST(event_time AS TIMESTAMPTZ) AS event_time)"
-    db.execute(f"CREATE VIEW {source.name} AS SELECT {time} FROM {reading(source.files)}")
+    db.execute(f"CREATE VIEW {source.name} AS {with_times(db, source)}")
     return columns
 
 
@@ -104,9 +132,14 @@ def _check_keys(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]],
         for key, other in keys.items() if table in columns else ():
             if key not in types[other]:
                 raise _bad(sources[other].files[0], "columns", ", ".join(columns[other]), f"a column {key}")
-            if types[table][key] != types[other][key]:
+            if _meaning(types[table][key]) != _meaning(types[other][key]):
                 expected = f"{types[other][key]}, as in {sources[other].files[0]}"
                 raise _bad(sources[table].files[0], f"column {key}", types[table][key], expected)
+
+
+def _meaning(kind: str) -> str:
+    """Integers of any width are compared as they are."""
+    return "INTEGER" if kind.removeprefix("U") in _INTEGERS else kind
 
 
 def _set_now(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], now: datetime | None) -> None:
@@ -160,8 +193,15 @@ def _write(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how:
 
 
 def tables_in(folder: str) -> dict[str, str]:
-    """The addresses of `impressions` and `clicks` in a folder; none for an empty name."""
-    return {name: str(_table(Path(folder), name)) for name in ("impressions", "clicks")} if folder else {}
+    """The addresses of `impressions` and `clicks` in a folder or landing; none for an empty name."""
+    return {name: _address(resolve(folder), name) for name in ("impressions", "clicks")} if folder else {}
+
+
+def _address(folder: Path, name: str) -> str:
+    table = find_table(folder, name)
+    if table is None:
+        raise no_table(folder, name)
+    return str(table.files[0] if table.files[0].parent == folder else folder / name)
 
 
 def join_samples(folder: Path, into: Path, how: Attribution = Attribution()) -> int:  # noqa: B008 - frozen
@@ -174,10 +214,6 @@ def join_samples(folder: Path, into: Path, how: Attribution = Attribution()) -> 
         files = find_source("impressions", addresses["impressions"]).files
         _check_unique(db.execute(_REPEATED.format(reading(files))).fetchall(), folder)
     return join_events(addresses, into, how).counts["rows_out"]
-
-
-def _table(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).is_dir() else folder / f"{name}.parquet"
 
 
 _REPEATED = """

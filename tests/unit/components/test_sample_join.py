@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tidegate_components.events.attribution import Attribution
-from tidegate_components.events.join import join_events
+from tidegate_components.events.join import join_events, tables_in
 from tidegate_components.events.land_stream import land_file
 from tidegate_components.events.sampling import corrected
 from tidegate_components.events.tables import BadEventsError
@@ -141,3 +141,64 @@ def test_columns_may_have_any_name(tmp_path: Path) -> None:
     samples = pq.read_table(tmp_path / "s.parquet")
     assert samples["feature_log__user-activity__clicks_7d"].to_pylist() == [None, 3, None]
     assert samples['user "age"'].to_pylist() == [30, 30, 30]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_time_that_is_none_is_named_by_file_and_row_however_deep(kind: str, tmp_path: Path) -> None:
+    tables = {"impressions": write(tmp_path, "impressions", shown(3)), "clicks": str(tmp_path / f"late.{kind}")}
+    row = "'c' || range AS click_id, 'r1' AS request_id, 1 AS item_id"
+    rows = f"SELECT {row}, '2026-01-01 00:00:00' AS event_time FROM range(60000)"
+    last = f"SELECT {row}, 'yesterday' FROM range(60000, 60001)"
+    duckdb.sql(f"COPY ({rows} UNION ALL {last}) TO '{tables['clicks']}'" + (" (FORMAT json)" * (kind == "jsonl")))
+    with pytest.raises(BadEventsError, match=rf"late.{kind}: column event_time in row 60001 is 'yesterday'"):
+        join_events(tables, tmp_path / "s.parquet")
+
+
+def test_text_times_are_read_as_ingest_reads_them(tmp_path: Path) -> None:
+    texts = {name: [{**row, "event_time": when} for row in rows] for (name, rows), when in zip(
+        {"impressions": shown(2), "clicks": clicked(1)}.items(), ("2026-01-01T13:00:00+01:00", "2026-01-01 12:00:30"),
+        strict=True)}  # fmt: skip
+    join_events({name: write(tmp_path, name, rows) for name, rows in texts.items()}, tmp_path / "s.parquet")
+    assert pq.read_table(tmp_path / "s.parquet")["event_time"][0].as_py() == datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert labels(tmp_path / "s.parquet") == {"r0": 0, "r1": 1}
+    write(tmp_path, "clicks", [{**clicked(1)[0], "event_time": "soon"}])
+    with pytest.raises(BadEventsError, match=r"clicks.jsonl: column event_time in row 1 is 'soon', expected RFC 3339"):
+        join_events({name: str(tmp_path / f"{name}.jsonl") for name in texts}, tmp_path / "s.parquet")
+
+
+@pytest.mark.parametrize("theirs", ["folder", "text", "parquet"])
+def test_what_no_earlier_run_wrote_is_not_replaced(theirs: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    if theirs == "folder":
+        out.mkdir()
+    elif theirs == "text":
+        out.write_text("theirs")
+    else:
+        pq.write_table(pa.table({"label": [1]}), out)
+    told: list[str] = []
+    tables = {"impressions": write(tmp_path, "impressions", shown(3)), "clicks": write(tmp_path, "clicks", clicked(1))}
+    with pytest.raises(BadEventsError, match=r"--out is .*, expected nothing there, or the samples of an earlier run"):
+        join_events(tables, out, told=told.append)
+    assert told == []
+    assert out.exists()
+
+
+def test_integers_of_any_width_match(tmp_path: Path) -> None:
+    impressions = write(tmp_path, "impressions", shown(3))
+    narrow = "SELECT * REPLACE (item_id::INTEGER AS item_id)"
+    duckdb.sql(f"COPY ({narrow} FROM '{write(tmp_path, 'clicks', clicked(1))}') TO '{tmp_path}/narrow.parquet'")
+    join_events({"impressions": impressions, "clicks": f"{tmp_path}/narrow.parquet"}, tmp_path / "s.parquet")
+    assert labels(tmp_path / "s.parquet") == {"r0": 0, "r1": 1, "r2": 0}
+
+
+def test_tables_of_a_folder_may_be_of_any_format_or_landed(tmp_path: Path) -> None:
+    write(tmp_path, "impressions", shown(3))
+    clicks = write(tmp_path / "more", "clicks", clicked(1))
+    duckdb.sql(f"COPY (FROM '{clicks}') TO '{tmp_path}/clicks.csv'")
+    lines = [{"type": "impression", **row} for row in shown(3)] + [{"type": "click", **row} for row in clicked(1)]
+    land_file(Path(write(tmp_path / "more", "topic", lines)), tmp_path / "lake")
+    for folder in (tmp_path, tmp_path / "lake"):
+        join_events(tables_in(str(folder)), tmp_path / "s.parquet")
+        assert labels(tmp_path / "s.parquet") == {"r0": 0, "r1": 1, "r2": 0}
+    with pytest.raises(BadEventsError, match="table impressions is 'no such table'"):
+        tables_in(str(tmp_path / "more"))
