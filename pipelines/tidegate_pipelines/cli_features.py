@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidegate_components.json_values import plain
 from tidegate_pipelines import cli_browse, cli_monitor, cli_stream
 from tidegate_pipelines.online import Online, open_online
-from tidegate_pipelines.terminal import FAILED, Json, plain, print_json, progress, speaking
+from tidegate_pipelines.terminal import FAILED, Json, print_json, progress, speaking
 
 if TYPE_CHECKING:
     from tidegate_api.feature_view import FeatureView

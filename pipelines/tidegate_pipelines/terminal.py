@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tidegate_api.errors import TidegateError
+from tidegate_components.json_values import plain
 
-__all__ = ["BAD_INPUT", "FAILED", "Json", "plain", "print_json", "progress", "speaking"]
+__all__ = ["BAD_INPUT", "FAILED", "Json", "print_json", "progress", "speaking"]
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -57,15 +56,3 @@ def progress(text: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(plain(value), indent=1, default=str))
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON has it: times in RFC 3339 as UTC (naive ones are UTC), null for what is no finite number."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime):
-        zoned = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        return zoned.isoformat().replace("+00:00", "Z")
-    return None if isinstance(value, float) and not math.isfinite(value) else value

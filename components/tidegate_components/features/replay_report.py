@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_components.features.replay import OUTCOMES, FeatureReplay, ViewReplay
+from tidegate_components.json_values import plain
 from tidegate_components.storage import replacing
 
 __all__ = ["to_json", "write_report"]
@@ -17,7 +18,7 @@ __all__ = ["to_json", "write_report"]
 
 def to_json(found: Sequence[ViewReplay]) -> dict[str, Any]:
     """The report for machines; `consistent` is whether every logged value was equal."""
-    return {"consistent": not _unequal(found), "views": [asdict(view) for view in found]}
+    return {"consistent": not _unequal(found), "views": plain([asdict(view) for view in found])}
 
 
 def write_report(found: Sequence[ViewReplay], into: Path) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.replay import ViewReplay, replay
+from tidegate_components.features.replay_report import write_report
 from tidegate_pipelines.cli import app
 from unit.components.feature_case import aggregate_view, as_of, at, event, write_events
 from unit.components.shop import parsed
@@ -133,6 +134,21 @@ def test_of_a_landed_log_only_what_commits_list_is_replayed(tmp_path: Path) -> N
     address = landing.folder / "feature_log"
     assert replay(str(address), [view])[0].rows == 4
     assert replay(str(address / "*" / "*.parquet"), [view])[0].rows == 4
+
+
+def test_the_report_has_null_for_nan_and_times_as_rfc_3339(tmp_path: Path) -> None:
+    newest = {"type": "Timestamp", "aggregate": {"function": "last", "column": "event_time", "window": "9s"}}
+    view = aggregate_view(write_events(tmp_path / "events", EVENTS), created=True, last=newest)
+    used = line(view, 1, 10.0, 12.0) | {"v__sum": float("nan"), "v__last": at(3)}
+    pq.write_table(pa.Table.from_pylist([used]), tmp_path / "log.parquet")
+    write_report(replay(str(tmp_path / "log.parquet"), [view]), tmp_path / "report")
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    examples = {one["feature"]: one["examples"][0] for one in report["views"][0]["features"] if one["examples"]}
+    assert examples["sum"]["logged"] is None
+    assert (examples["last"]["logged"], examples["last"]["recomputed"]) == (
+        "2026-01-01T00:00:03Z",
+        "2026-01-01T00:00:08Z",
+    )
 
 
 def test_the_command_writes_both_reports_and_ends_with_one_where_values_differ(tmp_path: Path) -> None:
