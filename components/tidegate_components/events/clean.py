@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tidegate_components.duck import listed, quoted
-from tidegate_components.events.engines import Engine, starting
+from tidegate_components.events.engines import Engine, QueryError, starting
 from tidegate_components.events.kinds import QUARANTINE
 from tidegate_components.events.landing import LOG
-from tidegate_components.events.rules import Rule, Rules, read_rules
+from tidegate_components.events.rules import Rule, Rules, read_rules, refused
 from tidegate_components.events.sources import Source, all_tables, find_table
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import content_digest, replacing
@@ -46,12 +46,13 @@ def clean(
     """
     _check_places(folder, into, quarantine)
     found = _ruled(folder, rules)
-    said = (rules or read_rules()).tables
+    all_rules = rules or read_rules()
+    said = all_rules.tables
     others = [table for table in _event_tables(folder) if table.name not in said]
     with replacing(into) as good, replacing(quarantine) as bad, starting(engine) as running:
         good.mkdir()
         bad.mkdir()
-        reports = [_clean_table(running, source, said[name], good, bad) for name, source in found.items()]
+        reports = [_clean_table(running, source, all_rules, good, bad) for source in found.values()]
         reports += [_copy_table(running, source, good) for source in others]
         (good / "report.json").write_text(json.dumps([asdict(report) for report in reports], indent=1))
     return reports
@@ -94,14 +95,18 @@ def _digest(folder: Path, name: str) -> str:
     return content_digest(file if file.is_file() else folder / name)
 
 
-def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, bad: Path) -> CleanReport:
-    columns = engine.load(source)
+def _clean_table(engine: Engine, source: Source, all_rules: Rules, good: Path, bad: Path) -> CleanReport:
+    columns, rules = engine.load(source), all_rules.tables[source.name]
     present = [rule for rule in rules if not (rule.if_present and set(rule.columns()) - set(columns))]
     for rule in present:
         if missing := [column for column in rule.columns() if column not in columns]:
             raise _bad(source.files[0], "columns", ", ".join(columns), f"a column {missing[0]}")
-    engine.view("judged", judged(source.name, columns, present))
-    counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
+    try:
+        engine.view("judged", judged(source.name, columns, present))
+        counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
+    except QueryError:
+        _check_each(engine, source.name, all_rules, present)
+        raise
     kept = int(counted.pop("", 0))
     report = CleanReport(
         source.name, int(engine.rows(f"SELECT count(*) FROM {quoted(source.name)}")[0][0]), kept, counted
@@ -111,6 +116,17 @@ def _clean_table(engine: Engine, source: Source, rules: list[Rule], good: Path, 
     engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
     engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
     return replace(report, digest=_digest(good, source.name))
+
+
+def _check_each(engine: Engine, table: str, rules: Rules, present: list[Rule]) -> None:
+    """Raise BadRulesError for the first rule that cannot be judged alone."""
+    for place, rule in enumerate(rules.tables[table]):
+        if rule.duplicate or rule not in present:
+            continue
+        try:
+            engine.rows(f"SELECT count(CASE WHEN {rule.broken()} THEN 1 END) FROM {quoted(table)}")
+        except QueryError as error:
+            raise refused(rules.file, table, place, rule.where or rule.why(), error) from error
 
 
 def judged(table: str, columns: list[str], rules: list[Rule]) -> str:

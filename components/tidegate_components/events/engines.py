@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     import duckdb
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["ENGINES", "Engine", "starting"]
+__all__ = ["ENGINES", "Engine", "QueryError", "starting"]
 
 ENGINES = ("duckdb", "spark")
 
 
+class QueryError(BadEventsError):
+    """SQL that an engine cannot run, or not on these values."""
+
+
 class Engine(Protocol):
-    """SQL is DuckDB's dialect for both."""
+    """SQL is DuckDB's dialect for both; `view` and `rows` raise QueryError where they cannot run it."""
 
     def load(self, source: Source) -> list[str]:
         """Make the table `source.name` of its files; returns its columns."""
@@ -56,18 +60,33 @@ class _Duck:
         self._db = db
 
     def load(self, source: Source) -> list[str]:
-        self._db.execute(f"CREATE OR REPLACE VIEW {quoted(source.name)} AS SELECT * FROM {reading(source.files)}")
-        return [str(row[0]) for row in self._db.execute(f"DESCRIBE {quoted(source.name)}").fetchall()]
+        self._run(f"CREATE OR REPLACE VIEW {quoted(source.name)} AS SELECT * FROM {reading(source.files)}")
+        return [str(row[0]) for row in self._run(f"DESCRIBE {quoted(source.name)}")]
 
     def view(self, name: str, query: str) -> None:
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+        self._run(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        return list(self._db.execute(query).fetchall())
+        return self._run(query)
 
     def write(self, query: str, folder: Path, name: str) -> None:
         target = str(folder / f"{name}.parquet").replace("'", "''")
-        self._db.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        self._run(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+
+    def _run(self, query: str) -> list[tuple[Any, ...]]:
+        import duckdb
+
+        try:
+            return list(self._db.execute(query).fetchall())
+        except duckdb.Error as error:
+            raise _refused("duckdb", error) from error
+
+
+def _refused(engine: str, error: Exception) -> QueryError:
+    return QueryError(
+        resource=engine, field="query", value=" ".join(str(error).split())[:300], expected="SQL and values that fit",
+        remedy="mend what the message names: the file, or the rule",
+    )  # fmt: skip
 
 
 @contextmanager
@@ -98,6 +117,17 @@ def _spark() -> Iterator[SparkSession]:
         session.stop()
 
 
+@contextmanager
+def _naming_spark() -> Iterator[None]:
+    from pyspark.errors import PySparkException
+    from sqlglot.errors import SqlglotError
+
+    try:
+        yield
+    except (PySparkException, SqlglotError) as error:
+        raise _refused("spark", error) from error
+
+
 class _Spark:
     def __init__(self, session: SparkSession) -> None:
         self._session = session
@@ -115,10 +145,12 @@ class _Spark:
         return list(frame.columns)
 
     def view(self, name: str, query: str) -> None:
-        self._sql(query).cache().createOrReplaceTempView(name)
+        with _naming_spark():
+            self._sql(query).cache().createOrReplaceTempView(name)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in self._sql(query).collect()]
+        with _naming_spark():
+            return [tuple(row) for row in self._sql(query).collect()]
 
     def write(self, query: str, folder: Path, name: str) -> None:
         self._sql(query).write.parquet(str(folder / name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from tidegate_components.duck import listed, quoted
 from tidegate_components.events.rules import Rule, read_yaml
@@ -111,8 +111,17 @@ class Expectations(BaseModel):
 
     model_config = _Strict
     tables: dict[str, list[Expectation]]
+    _file: str = PrivateAttr("expectations")
+
+    @property
+    def file(self) -> str:
+        """Where the expectations stand."""
+        return self._file
 
 
 def read_expectations(path: Path | None = None) -> Expectations:
     """Parse a file of expectations, or those of the training DAG. Raises BadRulesError that names file and field."""
-    return read_yaml(path or Path(__file__).with_suffix(".yaml"), Expectations)
+    path = path or Path(__file__).with_suffix(".yaml")
+    expectations = read_yaml(path, Expectations)
+    expectations._file = str(path)
+    return expectations

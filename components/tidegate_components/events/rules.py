@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from tidegate_api.durations import Duration
 from tidegate_api.errors import TidegateError
 from tidegate_components.duck import quoted
 
-__all__ = ["DEFAULT_RULES", "BadRulesError", "Rule", "Rules", "read_rules", "read_yaml"]
+__all__ = ["DEFAULT_RULES", "BadRulesError", "Rule", "Rules", "read_rules", "read_yaml", "refused"]
 
 DEFAULT_RULES = Path(__file__).with_name("rules.yaml")
 
@@ -141,11 +141,28 @@ class Rules(BaseModel):
 
     model_config = _Strict
     tables: dict[str, list[Rule]]
+    _file: str = PrivateAttr("rules")
+
+    @property
+    def file(self) -> str:
+        """Where the rules stand."""
+        return self._file
 
 
 def read_rules(path: Path = DEFAULT_RULES) -> Rules:
     """Parse a file of rules. Raises BadRulesError that names file and field."""
-    return read_yaml(path, Rules)
+    rules = read_yaml(path, Rules)
+    rules._file = str(path)
+    return rules
+
+
+def refused(file: str, table: str, place: int, said: str, error: TidegateError) -> BadRulesError:
+    """The rule or expectation at a place (from 0) cannot be judged on its table."""
+    return BadRulesError(
+        resource=file, field=f"tables.{table}.{place}", value=said,
+        expected=f"what can be judged on the table's values; {error.resource} says: {error.value}",
+        remedy="mend the file or the column; see docs/events.md",
+    )  # fmt: skip
 
 
 def read_yaml(path: Path, model: type[T]) -> T:

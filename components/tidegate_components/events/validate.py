@@ -8,8 +8,9 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tidegate_components.events.engines import Engine, starting
+from tidegate_components.events.engines import Engine, QueryError, starting
 from tidegate_components.events.expectations import Bounds, Expectation, Expectations
+from tidegate_components.events.rules import refused
 from tidegate_components.events.sources import find_table
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import replacing
@@ -54,9 +55,9 @@ def validate(folder: Path, expectations: Expectations, engine: str = "duckdb") -
     with starting(engine) as running:
         columns = {name: _load(running, folder, name) for name in _tables(expectations)}
         checks = [
-            _check(running, table, columns[table], expectation)
+            _check(running, (expectations.file, table, place), columns[table], expectation)
             for table, listed in expectations.tables.items()
-            for expectation in listed
+            for place, expectation in enumerate(listed)
         ]
     return Validation(tuple(checks))
 
@@ -73,10 +74,14 @@ def _load(engine: Engine, folder: Path, name: str) -> list[str]:
     return engine.load(source)
 
 
-def _check(engine: Engine, table: str, columns: list[str], expectation: Expectation) -> Check:
+def _check(engine: Engine, at: tuple[str, str, int], columns: list[str], expectation: Expectation) -> Check:
+    table = at[1]
     if missing := [column for column in expectation.columns() if column not in columns]:
         raise _bad(f"table {table}", "columns", ", ".join(columns), f"a column {missing[0]}")
-    value = engine.rows(expectation.query(table))[0][0]
+    try:
+        value = engine.rows(expectation.query(table))[0][0]
+    except QueryError as error:
+        raise refused(*at, expectation.sentence(), error) from error
     observed = None if value is None else round(float(value), 9)
     bounds = expectation.bounds()
     return Check(table, expectation.sentence(), observed, bounds.min, bounds.max, keeps(observed, bounds))

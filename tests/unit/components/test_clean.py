@@ -183,3 +183,22 @@ def test_tables_and_columns_may_have_any_name(engine: str, tmp_path: Path) -> No
     rules = read_rules(tmp_path / "rules.yaml")
     report = clean(tmp_path / "raw", tmp_path / "out", tmp_path / "bad", rules, engine)[0]
     assert (report.rows_out, report.reasons) == (1, {"duplicate": 1, "missing order": 1})
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.xdist_group("spark"))])
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"where": "price ==== 5", "reason": "x"}, "price ==== 5"),
+        ({"where": "nowhere = 5", "reason": "x"}, "nowhere = 5"),
+        ({"range": {"column": "kind", "min": 0}}, "kind out of range"),
+    ],
+)
+def test_a_rule_that_cannot_be_judged_is_named_by_file_and_place(
+    rule: dict[str, Any], said: str, engine: str, tmp_path: Path
+) -> None:
+    raw = write(tmp_path / "raw", [{**row, "kind": "text"} for row in orders(5)])
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"orders": [{"missing": "id"}, rule]}}))
+    rules = read_rules(tmp_path / "rules.yaml")
+    with pytest.raises(BadRulesError, match=rf"rules.yaml: tables.orders.1 is '{said}', expected .*{engine} says"):
+        clean(raw, tmp_path / "out", tmp_path / "bad", rules, engine)

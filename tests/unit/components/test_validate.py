@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tidegate_components.events.expectations import read_expectations
+from tidegate_components.events.rules import BadRulesError
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.events.validate import Validation, validate
 from tidegate_pipelines.cli import app
@@ -83,3 +84,18 @@ def test_columns_may_have_any_name(tmp_path: Path) -> None:
     ]
     (tmp_path / "expect.yaml").write_text(yaml.safe_dump({"tables": {"my-orders": expected}}))
     assert validate(tmp_path / "raw", read_expectations(tmp_path / "expect.yaml")).passed
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"rule": {"where": "=", "reason": "x"}},
+        {"mean": {"column": "gender"}},
+        {"rule": {"range": {"column": "gender", "min": 1}}},
+    ],
+)
+def test_an_expectation_that_cannot_be_observed_is_named_by_file_and_place(expected: object, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "impressions.csv").write_text("gender\nmale\n")
+    with pytest.raises(BadRulesError, match=r"expect.yaml: tables.impressions.1 is .*duckdb says: "):
+        checked(tmp_path, [{"rows": {}}, expected])
