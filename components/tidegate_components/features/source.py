@@ -77,7 +77,9 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         db.execute(f"EXPLAIN {bound_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
     except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "expressions that fit the source and types") from error
+        raise view_error(
+            view, "features", str(error).splitlines()[0], "expressions that fit the source and types"
+        ) from error
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
     return files

@@ -151,9 +151,7 @@ def test_of_a_landing_only_what_commits_list_is_read_and_other_folders_are_whole
         ({"aggregate": {"function": "sum", "column": "event_time", "window": "9s"}}, "that fit the source and types"),
     ],
 )
-def test_an_aggregate_that_does_not_fit_its_type_is_refused(
-    tmp_path: Path, change: dict[str, Any], words: str
-) -> None:
+def test_an_aggregate_that_does_not_fit_its_type_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sum=change)
     with connect() as db, pytest.raises(BadFeaturesError, match=words):
         open_source(db, view)
