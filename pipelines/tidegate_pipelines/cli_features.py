@@ -169,8 +169,8 @@ def get(
     key: Annotated[
         list[str],
         typer.Option(
-            help="Entity key; for several entities pass --key again. Parts of a composite key by comma, in double quotes "
-            "where they have one; times in RFC 3339."
+            help="Entity key; for several entities pass --key again. Parts of a composite key by comma, in double "
+            "quotes where they have one; times in RFC 3339."
         ),
     ],
     online: Online = "",

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tidegate_api.errors import TidegateError
-from tidegate_api.feature_view import Feature
+from tidegate_api.feature_view import Feature, FeatureView
 from tidegate_components.duck import connect
 from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.compute import join_file
@@ -153,7 +153,12 @@ def test_of_a_landing_only_what_commits_list_is_read_and_other_folders_are_whole
 )
 def test_an_aggregate_that_does_not_fit_its_type_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sum=change)
-    with connect() as db, pytest.raises(BadFeaturesError, match=words):
+    with pytest.raises(BadFeaturesError, match=words):
+        opened_and_checked(view)
+
+
+def opened_and_checked(view: FeatureView) -> None:
+    with connect() as db:
         open_source(db, view)
         check_values(db, view)
 

@@ -157,7 +157,7 @@ def test_every_features_command_tells_its_exit_codes(command: str) -> None:
 
 
 def test_json_has_null_for_nan_and_times_as_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
-    naive = datetime(2026, 1, 2, 3)  # noqa: DTZ001
+    naive = datetime(2026, 1, 2, 3)
     zoned = naive.replace(tzinfo=timezone(timedelta(hours=2)))
     print_json([{"a": float("nan"), "b": (naive, zoned)}])
     assert json.loads(capsys.readouterr().out) == [{"a": None, "b": ["2026-01-02T03:00:00Z", "2026-01-02T01:00:00Z"]}]
