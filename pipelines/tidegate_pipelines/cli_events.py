@@ -204,10 +204,10 @@ def join(  # noqa: PLR0913, PLR0917 - a command's options
     from tidegate_components.storage import content_digest
 
     with speaking():
-        given = {"impressions": impressions, "clicks": clicks, "conversions": conversions, "feature_log": feature_log}
-        addresses = {**tables_in(in_), **{name: address for name, address in given.items() if address}}
         window, skew, delay = map(_length, (attribution_window, clock_skew, label_delay))
         how = Attribution(window, skew, delay, negative_rate)
+        given = {"impressions": impressions, "clicks": clicks, "conversions": conversions, "feature_log": feature_log}
+        addresses = {**tables_in(in_), **{name: address for name, address in given.items() if address}}
         report = join_events(addresses, out, how, parse_time(now) if now else None, progress)
         if json_:
             facts = {"rows": report.counts["rows_out"], "out": str(out), "digest": content_digest(out)}

@@ -173,7 +173,8 @@ def pods(open_namespace: Live, compiled: dict[str, Any], pipeline_run: dict[str,
     shown = folder / "views"
     subprocess.run(["cp", "-r", str(REPOSITORY / "manifests" / "examples"), str(shown)], check=True)
     given = {name: _default(d) for name, d in compiled["root"]["inputDefinitions"]["parameters"].items()}
-    given |= json.loads((pipeline_run["root"] / "arguments.json").read_text()) | {"views": f"{WORK}/views"}
+    given |= json.loads((pipeline_run["root"] / "arguments.json").read_text())
+    given |= {"views": f"{WORK}/views", "deploy_to": f"{WORK}/gitops"}
     dag = Dag(compiled, open_namespace, folder, given)
     dag.run()
     return dag
