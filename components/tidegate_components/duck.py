@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "listed", "quoted"]
+__all__ = ["connect", "listed", "literal", "quoted"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -24,6 +24,11 @@ def connect() -> duckdb.DuckDBPyConnection:
 def quoted(name: str) -> str:
     """A SQL identifier, whatever the name holds."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object) -> str:
+    """A SQL text, whatever the value's own text holds."""
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -6,7 +6,13 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["plain"]
+__all__ = ["plain", "rfc3339"]
+
+
+def rfc3339(time: datetime) -> str:
+    """A time as UTC; naive ones are UTC."""
+    zoned = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return zoned.isoformat().replace("+00:00", "Z")
 
 
 def plain(value: Any) -> Any:
@@ -16,6 +22,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, datetime):
-        zoned = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        return zoned.isoformat().replace("+00:00", "Z")
+        return rfc3339(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidegate_components.duck import connect, quoted
+from tidegate_components.duck import connect, literal, quoted
 from tidegate_components.events.sources import Source, reading
 from tidegate_components.events.tables import BadEventsError
 
@@ -70,8 +70,8 @@ class _Duck:
         return self._run(query)
 
     def write(self, query: str, folder: Path, name: str) -> None:
-        target = str(folder / f"{name}.parquet").replace("'", "''")
-        self._run(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        target = literal(folder / f"{name}.parquet")
+        self._run(f"COPY ({query}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
 
     def _run(self, query: str) -> list[tuple[Any, ...]]:
         import duckdb

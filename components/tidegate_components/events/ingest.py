@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect
+from tidegate_components.duck import connect, literal
 from tidegate_components.events.movielens import fetch_movielens, movielens_tables
 from tidegate_components.events.sources import Source, all_tables, columns_of, naming, with_times
 from tidegate_components.events.tables import BadEventsError, check_columns, no_table
@@ -71,10 +71,9 @@ def _tables(path: Path, required: Mapping[str, Sequence[str]]) -> list[Source]:
 
 def _copy(db: duckdb.DuckDBPyConnection, table: Source, into: Path) -> int:
     """Write a table as Parquet, its times as UTC microseconds; returns its rows."""
-    into_text = str(into).replace("'", "''")
     with naming(db, [table]):
-        db.execute(f"COPY ({with_times(db, table)}) TO '{into_text}' (FORMAT parquet, COMPRESSION zstd)")
-    (rows,) = db.execute(f"SELECT count(*) FROM read_parquet('{into_text}')").fetchall()[0]
+        db.execute(f"COPY ({with_times(db, table)}) TO {literal(into)} (FORMAT parquet, COMPRESSION zstd)")
+    (rows,) = db.execute(f"SELECT count(*) FROM read_parquet({literal(into)})").fetchall()[0]
     if not rows:
         raise BadEventsError(
             resource=f"events in {table.files[0]}", field=f"table {table.name}", value="0 rows",

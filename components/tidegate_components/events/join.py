@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect
+from tidegate_components.duck import connect, literal
 from tidegate_components.events.attribution import COUNTS, Attribution, mature, payload, statements
 from tidegate_components.events.sources import (
     Source,
@@ -107,8 +107,8 @@ def _check_target(into: Path) -> None:
 
 
 def _set_up(db: duckdb.DuckDBPyConnection, beside: Path) -> None:
-    spill = str(beside.parent / f"{beside.name}.spill").replace("'", "''")
-    db.execute(f"SET temp_directory = '{spill}'")
+    spill = literal(beside.parent / f"{beside.name}.spill")
+    db.execute(f"SET temp_directory = {spill}")
     db.execute("SET preserve_insertion_order = false")
 
 
@@ -185,9 +185,8 @@ def _write(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how:
         "tidegate.label_delay_seconds": str(how.delay.total_seconds()),
     }
     metadata = ", ".join(f"'{key}': '{value}'" for key, value in facts.items())
-    target = str(path).replace("'", "''")
     db.execute(
-        f"COPY (SELECT * FROM samples ORDER BY {', '.join(order)}) TO '{target}' "
+        f"COPY (SELECT * FROM samples ORDER BY {', '.join(order)}) TO {literal(path)} "
         f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
     )
 

@@ -35,7 +35,6 @@ def has_kinds(path: Path) -> bool:
 def read_rows(path: Path, landed: Mapping[str, int], rows: int = 250_000) -> Iterator[Batch]:
     """The rows after the landed ones, `rows` at a time, each as the JSON of its columns that are not empty."""
     with connect() as db:
-        db.execute("SET preserve_insertion_order = true")
         fields = ", ".join(f"{quoted(name)}: {quoted(name)}" for name in _columns(db, path))
         query = f"SELECT to_json({{{fields}}}) FROM {_as_written(path)}"
         beginning = [_without_empty(line) for (line,) in db.execute(f"{query} LIMIT {BEGINNING}").fetchall()]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from tidegate_api.durations import Duration
 from tidegate_api.errors import TidegateError
-from tidegate_components.duck import quoted
+from tidegate_components.duck import literal, quoted
 
 __all__ = ["DEFAULT_RULES", "BadRulesError", "Rule", "Rules", "read_rules", "read_yaml", "refused"]
 
@@ -131,7 +131,7 @@ def _outside(rule: Range) -> str:
 
 
 def _unknown(rule: Allowed) -> str:
-    values = ", ".join("'" + v.replace("'", "''") + "'" if isinstance(v, str) else str(v) for v in rule.values)
+    values = ", ".join(literal(v) if isinstance(v, str) else str(v) for v in rule.values)
     missing = f" OR {quoted(rule.column)} IS NULL" if rule.required else ""
     return f"({quoted(rule.column)} NOT IN ({values}){missing})"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import quoted
+from tidegate_components.duck import literal, quoted
 from tidegate_components.events.landing import LOG, Landing, landed_files
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import resolve
@@ -164,19 +164,14 @@ def _files(path: Path) -> list[Path]:
 
 def reading(files: tuple[Path, ...]) -> str:
     """The SQL table function that reads the files."""
-    names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    names = ", ".join(map(literal, files))
     return _READERS.get(files[0].suffix, _READERS[".parquet"]).format(f"[{names}]")
 
 
 def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> None:
     """Raise BadEventsError that names file, column and, for a missing value, the row."""
-    import duckdb
-
     for file in source.files:
-        try:
-            found = [row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {reading((file,))}").fetchall()]
-        except duckdb.Error as error:
-            raise _bad(file, "content", str(error).splitlines()[0], "a file that can be read") from error
+        found = columns_of(db, Source(source.name, (file,)))
         for column in columns:
             if column not in found:
                 raise _bad(file, "columns", ", ".join(found), f"a column {column}")

@@ -26,6 +26,7 @@ from tidegate_components.features.source import Connection, open_source, view_er
 from tidegate_components.features.spark import spark_features
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
 from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
+from tidegate_components.json_values import rfc3339
 from tidegate_components.storage import replacing, resolve
 
 if TYPE_CHECKING:
@@ -64,16 +65,16 @@ class Materialized:
         """Why the watermark stayed behind the values that were written; empty where it did not."""
         if self.watermark is not None and self.watermark >= self.end:
             return ""
-        there = f"stays at {_text(self.watermark)}" if self.watermark else "stays unset"
-        return f"the watermark {there}: what changed between it and {_text(self.start)} is not materialized"
+        there = f"stays at {rfc3339(self.watermark)}" if self.watermark else "stays unset"
+        return f"the watermark {there}: what changed between it and {rfc3339(self.start)} is not materialized"
 
     def to_json(self) -> dict[str, Any]:
         """The report that the operator reads; `note` only where there is one."""
         return ({"note": self.note} if self.note else {}) | {
-            "watermark": _text(self.watermark) if self.watermark else None,
+            "watermark": rfc3339(self.watermark) if self.watermark else None,
             "rows": self.rows,
-            "interval": {"from": _text(self.start), "to": _text(self.end)},
-            "newestEventTime": _text(self.newest_event_time) if self.newest_event_time else None,
+            "interval": {"from": rfc3339(self.start), "to": rfc3339(self.end)},
+            "newestEventTime": rfc3339(self.newest_event_time) if self.newest_event_time else None,
             "schemaHash": self.schema_hash,
             "quality": list(self.quality),
             "consistency": _consistency(self.consistency),
@@ -100,10 +101,6 @@ def _short(found: FeatureStatistics) -> list[Any]:
     numbers = [found.mean, found.variance, *found.quantiles]
     rounded = [None if number is None else float(f"{number:.4g}") for number in numbers]
     return [found.feature, found.rows, found.missing, *rounded]
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
 
 
 def next_interval(view: FeatureView, store: OnlineStore, now: datetime) -> tuple[datetime | None, datetime]:

@@ -11,6 +11,7 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import from_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, defaults
+from tidegate_components.json_values import rfc3339
 
 __all__ = ["get_features", "parse_key"]
 
@@ -51,12 +52,8 @@ def get_features(view: FeatureView, store: OnlineStore, keys: Sequence[tuple[Any
         {
             "key": list(key),
             "found": value is not None,
-            "asOf": _text(from_micros(value.as_of)) if value else None,
+            "asOf": rfc3339(from_micros(value.as_of)) if value else None,
             "features": dict(zip(names, value.values if value else defaults(view), strict=True)),
         }
         for key, value in zip(keys, found, strict=True)
     ]
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

@@ -21,6 +21,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.online import OnlineStore, Watermark, defaults
 from tidegate_components.features.snapshot import arrow_type
+from tidegate_components.json_values import rfc3339
 from tidegate_components.storage import replacing
 
 __all__ = ["FeatureLog", "FeatureService", "KafkaLog", "ParquetLog", "as_of_column", "stored_column"]
@@ -174,7 +175,7 @@ class KafkaLog:
 
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return rfc3339(value)
     raise TypeError(f"{type(value).__name__} has no place in a feature log")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.duck import literal
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import bound_query, events_query, quoted
@@ -105,7 +106,7 @@ def _is_staged(file: Path) -> bool:
 
 def reading(files: Sequence[Path]) -> str:
     """The query that reads Parquet files, whose columns need not be the same."""
-    listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    listed = ", ".join(map(literal, files))
     return f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from tidegate_api.feature_view import Aggregate, Feature, FeatureView
-from tidegate_components.duck import quoted
+from tidegate_components.duck import literal, quoted
 
 __all__ = [
     "EVERY_EVENT",
@@ -197,7 +197,7 @@ def _literal(value: object) -> str:
         return "NULL"
     if isinstance(value, list):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
-    return "'" + str(value).replace("'", "''") + "'"
+    return literal(value)
 
 
 def ranking(columns: Sequence[str]) -> str:

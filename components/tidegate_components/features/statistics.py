@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidegate_api.feature_view import Expectation, Feature, FeatureView
+from tidegate_components.duck import literal
 from tidegate_components.features.source import Connection
 from tidegate_components.features.sql import quoted
 
@@ -114,7 +115,7 @@ def _statistics(feature: str, row: tuple[Any, ...]) -> FeatureStatistics:
 
 def _slice(names: Sequence[str]) -> str:
     """SQL: which slice a row of the grouping sets is of."""
-    named = [(quoted(name), _text(name + "=")) for name in names]
+    named = [(quoted(name), literal(name + "=")) for name in names]
     cases = [f"WHEN grouping({name}) = 0 THEN {words} || coalesce({name}::VARCHAR, 'null')" for name, words in named]
     return f"CASE {' '.join(cases)} ELSE '' END" if cases else "''"
 
@@ -127,7 +128,3 @@ def _number(column: str, kind: str) -> str:
     if kind.startswith("List<"):
         return f"CAST(len({column}) AS DOUBLE)"
     return _NUMBER[kind].format(column) if kind in _NUMBER else "CAST(NULL AS DOUBLE)"
-
-
-def _text(words: str) -> str:
-    return "'" + words.replace("'", "''") + "'"

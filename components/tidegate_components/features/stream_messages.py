@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.duck import connect
+from tidegate_components.duck import connect, literal
 from tidegate_components.events.decode import with_text
 from tidegate_components.events.kinds import KINDS, POSITION_COLUMNS
 from tidegate_components.features.source import view_error
@@ -244,7 +244,7 @@ def _judged(view: FeatureView, keyed: bool) -> str:
     columns = ", ".join([*map(quoted, types), *POSITION_COLUMNS])
     return f"""CREATE OR REPLACE TEMP TABLE judged AS
         WITH parsed AS (
-            SELECT *, CASE WHEN json_valid(text) THEN json_transform(text, {_literal(wire)}) END AS v FROM messages),
+            SELECT *, CASE WHEN json_valid(text) THEN json_transform(text, {literal(wire)}) END AS v FROM messages),
         named AS (SELECT * EXCLUDE (v), {raw} FROM parsed),
         timed AS (SELECT *{clocks} FROM named),
         typed AS (SELECT *, {values} FROM timed)
@@ -255,14 +255,14 @@ def _judged(view: FeatureView, keyed: bool) -> str:
 def _reason(view: FeatureView, types: dict[str, str], keyed: bool) -> str:
     keys = [key.name for key in view.spec.entity.join_keys]
     needed = {*keys, view.spec.source.event_timestamp}
-    cases = [f"WHEN {_raw(name)} IS NULL THEN {_literal(f'no {name}')}" for name in types if name in needed]
+    cases = [f"WHEN {_raw(name)} IS NULL THEN {literal(f'no {name}')}" for name in types if name in needed]
     cases += [
-        f"WHEN {quoted(name)} IS NULL AND {_raw(name)} IS NOT NULL THEN {_literal(f'{name} is no {kind}')}"
+        f"WHEN {quoted(name)} IS NULL AND {_raw(name)} IS NOT NULL THEN {literal(f'{name} is no {kind}')}"
         for name, kind in types.items()
     ]
     if keyed:
         entity = f"concat_ws(',', {', '.join(f'{quoted(key)}::VARCHAR' for key in keys)})"
-        cases.append(f"WHEN key IS DISTINCT FROM {entity} THEN {_literal('not keyed by ' + ','.join(keys))}")
+        cases.append(f"WHEN key IS DISTINCT FROM {entity} THEN {literal('not keyed by ' + ','.join(keys))}")
     return f"""CASE WHEN message IS NULL THEN 'empty message' WHEN text IS NULL THEN 'not UTF-8'
         WHEN NOT json_valid(text) THEN 'not JSON' WHEN json_type(text) <> 'OBJECT' THEN 'not a JSON object'
         {" ".join(cases)} END"""
@@ -294,7 +294,3 @@ def _raw(name: str) -> str:
 
 def _time(name: str) -> str:
     return quoted(f"time {name}")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidegate_components.features.encoding import from_micros
 from tidegate_components.features.errors import BadFeaturesError
+from tidegate_components.json_values import rfc3339
 
 __all__ = ["Progress", "serve_metrics"]
 
@@ -54,7 +55,7 @@ class Progress:
 
 
 def _text(micros: int | None) -> str | None:
-    return None if micros is None else from_micros(micros).isoformat().replace("+00:00", "Z")
+    return None if micros is None else rfc3339(from_micros(micros))
 
 
 def serve_metrics(progress: Progress, port: int) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from tidegate_operators.resources.metadata import (
 )
 from tidegate_operators.resources.platform import Platform
 
-__all__ = ["definition", "definition_object", "job_name", "materialization_objects", "redis_url"]
+__all__ = ["components_container", "definition", "definition_object", "job_name", "materialization_objects"]
 
 _HASH_LENGTH = 8
 _HISTORY = 2
@@ -118,12 +118,18 @@ def _pod(view: FeatureView, platform: Platform) -> dict[str, Any]:
 
 def _container(view: FeatureView, platform: Platform, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     command = ["tidegate", "features", "materialize", "/view/view.yaml", "--incremental", "--online", "$(REDIS_URL)"]
-    return {
+    return components_container(view, platform, mounts) | {
         "name": "materialize",
+        "command": [*command, "--report", "/dev/termination-log"],
+    }
+
+
+def components_container(view: FeatureView, platform: Platform, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A container of the components image with the view as a file and its online store's address; no command yet."""
+    return {
         "image": platform.components_image,
         "imagePullPolicy": platform.image_pull_policy,
-        "command": [*command, "--report", "/dev/termination-log"],
-        "env": [redis_url(view), {"name": "HOME", "value": "/tmp"}],
+        "env": [_redis_url(view), {"name": "HOME", "value": "/tmp"}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
         "securityContext": restricted_container(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -135,7 +141,7 @@ def _container(view: FeatureView, platform: Platform, mounts: list[dict[str, Any
     }
 
 
-def redis_url(view: FeatureView) -> dict[str, Any]:
+def _redis_url(view: FeatureView) -> dict[str, Any]:
     """The variable REDIS_URL of a container: in the clear, or from the view's Secret."""
     redis = view.spec.online.redis
     if redis.url_from is None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_operators.resources.materialization import definition, definition_object, job_name, redis_url
+from tidegate_operators.resources.materialization import components_container, definition, definition_object, job_name
 from tidegate_operators.resources.metadata import (
     DEFINITION_LABEL,
     FEATURE_VIEW_LABEL,
     metadata,
-    restricted_container,
     restricted_pod,
 )
 from tidegate_operators.resources.platform import Platform
@@ -64,20 +63,9 @@ def _template(view: FeatureView, platform: Platform, labels: dict[str, str]) -> 
 
 def _container(view: FeatureView, platform: Platform) -> dict[str, Any]:
     command = ["tidegate", "features", "stream", "/view/view.yaml", "--online", "$(REDIS_URL)", "--state", _STATE]
-    return {
+    return components_container(view, platform, [{"name": "state", "mountPath": _STATE}]) | {
         "name": "stream",
-        "image": platform.components_image,
-        "imagePullPolicy": platform.image_pull_policy,
         "command": [*command, "--metrics-port", str(_METRICS_PORT), "--json"],
-        "env": [redis_url(view), {"name": "HOME", "value": "/tmp"}],
         "ports": [{"name": "metrics", "containerPort": _METRICS_PORT}],
         "readinessProbe": {"httpGet": {"path": "/metrics", "port": "metrics"}, "periodSeconds": 5},
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
-        "securityContext": restricted_container(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "view", "mountPath": "/view", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
-            {"name": "state", "mountPath": _STATE},
-        ],
     }
