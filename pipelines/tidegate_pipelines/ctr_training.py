@@ -61,6 +61,7 @@ def ctr_training(
     alias: str = "challenger",
     deploy_to: str = "",
     apply: bool = False,
+    architecture: str = "wide_deep",
     embedding_dim: int = 4,
     hidden: str = "64,32",
     epochs: int = 4,
@@ -89,13 +90,14 @@ def ctr_training(
         steps.train(
             train_set=parts["train_set"],
             validation_set=parts["validation_set"],
+            architecture=architecture,
             embedding_dim=embedding_dim,
             hidden=hidden,
             epochs=epochs,
             learning_rate=learning_rate,
             seed=seed,
         ),
-        "Train Wide & Deep",
+        "Train",
     )
     judged = _heavy(
         steps.evaluate(

@@ -22,7 +22,8 @@ import torch
 from scipy import sparse  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from tidegate_components.models.inputs import HISTORY, Arrays, Inputs
+from tidegate_components.models.arrays import Arrays
+from tidegate_components.models.inputs import HISTORY, Inputs
 
 __all__ = ["Taste", "fit_taste"]
 

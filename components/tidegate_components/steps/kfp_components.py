@@ -109,13 +109,14 @@ def train(  # type: ignore[no-untyped-def]
     train_set: Input[Dataset],
     validation_set: Input[Dataset],
     model: Output[Model],
+    architecture: str,
     embedding_dim: int,
     hidden: str,
     epochs: int,
     learning_rate: float,
     seed: int,
 ):
-    """Train Wide & Deep on TorchRec embedding collections."""
+    """Train Wide & Deep, DeepFM, DCN-V2 or DLRM on TorchRec embedding collections."""
     from tidegate_components.steps import tasks
 
     tasks.train_model(
@@ -123,11 +124,12 @@ def train(  # type: ignore[no-untyped-def]
         validation_set,
         model,
         {
-            "embedding_dim": embedding_dim,
-            "hidden": hidden,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "seed": seed,
+            "model.name": architecture,
+            "model.embedding_dim": embedding_dim,
+            "model.hidden": hidden,
+            "training.epochs": epochs,
+            "training.learning_rate": learning_rate,
+            "training.seed": seed,
         },
     )
 

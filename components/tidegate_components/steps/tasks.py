@@ -138,11 +138,16 @@ def split_samples(training_set: Artifact, train: Artifact, validation: Artifact,
 
 
 def train_model(train_set: Artifact, validation_set: Artifact, model: Artifact, settings: Mapping[str, Any]) -> None:
-    """training.loop; `settings` are fields of training.Settings, `hidden` as text such as "64,32"."""
-    from tidegate_components.training.loop import Settings, train
+    """training.loop; `settings` are fields of a training configuration by dotted path, hidden as text such as "64,32".
 
-    chosen = Settings(**{**settings, "hidden": _sizes(settings["hidden"])})
-    epochs = train(Path(train_set.path), Path(validation_set.path), Path(model.path), chosen)
+    The rest is `training/movielens.yaml`: what was chosen on the folds that docs/training.md tells of.
+    """
+    from tidegate_components.models.config import read_config, with_settings
+    from tidegate_components.training import loop
+
+    given = {**settings, "model.hidden": _sizes(settings["model.hidden"])}
+    config = with_settings(read_config(Path(loop.__file__).with_name("movielens.yaml")), given)
+    epochs = loop.train(Path(train_set.path), Path(validation_set.path), Path(model.path), config)
     best = max(epoch.validation_auc for epoch in epochs)
     model.metadata.update({"framework": "torchrec", "epochs": len(epochs), "validation_auc": best})
 

@@ -1,47 +1,33 @@
-"""The training loop: mini-batches, fused sparse and dense AdamW updates.
+"""The training loop: epochs until patience ends, the best of them, and where told a last fit on all rows.
 
-The validation set chooses the number of epochs; the model is then trained anew for as many on both sets together, since
-the newest rows are the ones most like tomorrow's.
+The validation set chooses the number of epochs. With `refit` the model is then trained anew for as many on both sets
+together, since the newest rows are the ones most like tomorrow's.
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tidegate_components.models.inputs import Arrays, Inputs, read_set, read_sets
+from tidegate_api.hashes import content_hash
+from tidegate_components.models.config import Config, Training
+from tidegate_components.models.inputs import Inputs
 from tidegate_components.storage import replacing
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tidegate_components.models.scoring import Scorer
     from tidegate_components.models.taste import Taste
-    from tidegate_components.models.wide_deep import WideDeep
+    from tidegate_components.training.learner import Learner
+    from tidegate_components.training.rows import Rows
+    from tidegate_components.training.steps import Passed, Scores
 
-__all__ = ["Epoch", "Settings", "train"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run may turn. Rates are per step; `patience` counts epochs without a better validation LogLoss."""
-
-    embedding_dim: int = 4
-    hidden: tuple[int, ...] = (64, 32)
-    epochs: int = 4
-    batch_size: int = 1024
-    learning_rate: float = 2e-3
-    sparse_learning_rate: float = 0.002
-    weight_decay: float = 1e-4
-    dropout: float = 0.2
-    patience: int = 2
-    seed: int = 7
-    threads: int = 1
+__all__ = ["Build", "Epoch", "Fitted", "Hooks", "fit", "train", "write_history"]
 
 
 @dataclass(frozen=True)
@@ -56,130 +42,240 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What an epoch passes over: ids, raw numbers, taste without the row's own user, labels."""
+class Fitted:
+    """What a run ends with: rows and seconds spent on learning, what the best epoch said of the validation set.
 
-    ids: Tensor
-    dense: Tensor
-    taste: Tensor
-    labels: Tensor
+    `scorer` is None on ranks other than 0.
+    """
+
+    inputs: Inputs
+    epochs: list[Epoch]
+    scorer: Scorer | None
+    held_out: Scores
+    rows: int
+    seconds: float
 
 
-def train(train_set: Path, validation_set: Path, into: Path, settings: Settings) -> list[Epoch]:
-    """Train Wide & Deep and save its serving twin (`Scorer.save`) to the folder `into`; returns the epochs tried.
+Build = Callable[[Inputs, Config, "Taste | None"], "Learner"]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a run calls on its way, and where it keeps its checkpoints (None: in a temporary folder).
+
+    `passed(phase, epoch, passed, steps)` comes after every batch, `epoch` after every epoch of the trial: it may raise
+    to end the run. `inputs` are read in place of those that the training set gives; `start` may change a fresh learner.
+    """
+
+    passed: Callable[[str, int, Passed, int], None] = lambda phase, epoch, passed, steps: None
+    epoch: Callable[[Epoch], None] = lambda epoch: None
+    start: Callable[[Learner, Inputs], None] = lambda learner, inputs: None
+    inputs: Inputs | None = None
+    checkpoints: Path | None = None
+
+
+def train(train_set: Path, validation_set: Path, into: Path, config: Config) -> list[Epoch]:
+    """Train in this process and save the serving twin (`Scorer.save`) to the folder `into`; returns the epochs tried.
 
     The same seed gives the same weights on the same machine. Raises TrainingSetError for a set one cannot learn from.
     """
-    import torch
+    from tidegate_components.training.learner import alone
 
-    torch.set_num_threads(settings.threads)
-    data, inputs = read_set(train_set)
-    epochs = _try(data, read_set(validation_set, inputs)[0], inputs, settings)
-    scorer = _refit(*read_sets(train_set, validation_set), _best(epochs).number, settings)
+    fitted = fit([train_set], [validation_set], config, alone)
+    assert fitted.scorer is not None  # noqa: S101 - one process is rank 0
     with replacing(into) as beside:
-        scorer.save(beside)
-        _write_history(beside / "history.json", settings, epochs)
-    return epochs
+        fitted.scorer.save(beside)
+        write_history(beside / "history.json", config, fitted.epochs)
+    return fitted.epochs
 
 
-def _write_history(path: Path, settings: Settings, epochs: list[Epoch]) -> None:
-    import json
-
-    path.write_text(json.dumps({"settings": asdict(settings), "epochs": [asdict(e) for e in epochs]}, indent=1))
-
-
-def _new_model(inputs: Inputs, settings: Settings, taste: Taste) -> WideDeep:
-    from tidegate_components.models.wide_deep import WideDeep, WideDeepConfig
-
-    rate = settings.sparse_learning_rate
-    config = WideDeepConfig(settings.embedding_dim, settings.hidden, settings.dropout, rate, rate)
-    return WideDeep(inputs, config, taste)
+def write_history(path: Path, config: Config, epochs: list[Epoch]) -> None:
+    """The settings and the epochs tried, as JSON."""
+    settings = config.model.model_dump(mode="json") | config.training.model_dump(mode="json")
+    path.write_text(json.dumps({"settings": settings, "epochs": [asdict(e) for e in epochs]}, indent=1))
 
 
-def _try(data: Arrays, held_out: Arrays, inputs: Inputs, settings: Settings) -> list[Epoch]:
-    """Epochs until patience ends, each judged on the rows held out."""
-    epochs, start = list[Epoch](), time.monotonic()
-    for loss, scorer in _passes(data, inputs, settings):
-        epochs.append(Epoch(len(epochs) + 1, loss, *_judged(scorer(), held_out), time.monotonic() - start))
-        if len(epochs) in {settings.epochs, _best(epochs).number + settings.patience}:
-            break
-        start = time.monotonic()
-    return epochs
+def fit(
+    train_sets: Sequence[Path],
+    validation_sets: Sequence[Path],
+    config: Config,
+    build: Build,
+    hooks: Hooks | None = None,
+) -> Fitted:
+    """Fit a model; `build` says where it lies (`learner.alone`, `sharded.sharded`, `replicated.replicated`).
 
-
-def _refit(data: Arrays, inputs: Inputs, epochs: int, settings: Settings) -> Scorer:
-    """The serving twin after a number of epochs."""
-    *_, (_, scorer) = islice(_passes(data, inputs, settings), epochs)
-    return scorer()
-
-
-def _passes(data: Arrays, inputs: Inputs, settings: Settings) -> Iterator[tuple[float, Callable[[], Scorer]]]:
-    """A new model, passed over the data for as long as asked: training LogLoss, and the twin as it then stands."""
+    Goes on from the newest checkpoint where `hooks.checkpoints` holds one of the same configuration and data.
+    """
     import torch
 
+    from tidegate_components.training.gathering import gather
+
+    hooks = hooks or Hooks()
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    with _folder(hooks.checkpoints) as folder:
+        run = _Run(config, build, hooks, folder, [*train_sets, *validation_sets])
+        if run.phase == "trial":
+            run.trial(train_sets, validation_sets)
+        if config.training.refit:
+            run.refit([*train_sets, *validation_sets])
+        scorer = gather(run.learner, run.inputs, config.model)
+        return Fitted(run.inputs, run.epochs, scorer, run.best_scores(), int(run.rows), run.seconds)
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="tidegate-train-") as folder:
+        yield Path(folder)
+
+
+class _Run:
+    """A run with its state: the phase, the epochs so far, what was spent, the learner of the last phase."""
+
+    learner: Learner
+    inputs: Inputs
+
+    def __init__(self, config: Config, build: Build, hooks: Hooks, folder: Path, sets: list[Path]) -> None:
+        from tidegate_components.training.checkpoint import latest, position_of
+
+        self.config, self.build, self.hooks, self.folder = config, build, hooks, folder
+        self.kept = hooks.checkpoints is not None
+        self.identity = content_hash([config.model_dump(mode="json"), [_described(path) for path in sets]])
+        self.newest = latest(self.folder)
+        at = position_of(self.newest, self.identity) if self.newest else None
+        self.phase, self.epoch, self.step = (at.phase, at.epoch, at.step) if at else ("trial", 0, 0)
+        self.epochs = [Epoch(**epoch) for epoch in at.epochs] if at else []
+        self.rows, self.seconds = (at.spent["rows"], at.spent["seconds"]) if at else (0.0, 0.0)
+
+    @property
+    def best(self) -> Epoch:
+        """By the figure that early stopping watches."""
+        if self.config.training.early_stopping.metric == "auc":
+            return max(self.epochs, key=lambda epoch: epoch.validation_auc)
+        return min(self.epochs, key=lambda epoch: epoch.validation_logloss)
+
+    def trial(self, train_sets: Sequence[Path], validation_sets: Sequence[Path]) -> None:
+        """Epochs until patience ends, each judged on the validation set; ends with the best one's learner."""
+        from tidegate_components.training import checkpoint
+        from tidegate_components.training.rows import ParquetRows
+
+        said = self.config.training
+        rows = self._begin(train_sets)
+        held_out = ParquetRows(validation_sets, self.inputs, *_said(self.config))
+        for epoch in range(self.epoch, said.epochs):
+            if self.epochs and len(self.epochs) == self.best.number + said.early_stopping.patience:
+                break
+            self._judge(held_out, self._learn(rows, epoch, said))
+            self._save("trial", epoch + 1, 0)
+        if not said.refit and self.best.number < len(self.epochs):
+            checkpoint.load(self.folder / "best", self.learner)
+
+    def refit(self, sets: Sequence[Path]) -> None:
+        """As many epochs as were best, on all rows."""
+        if self.phase == "trial":
+            self.phase, self.epoch, self.step, self.newest = "refit", 0, 0, None
+        rows = self._begin(sets)
+        said = self.config.training.model_copy(update={"epochs": self.best.number})
+        for epoch in range(self.epoch, said.epochs):
+            self._learn(rows, epoch, said)
+            self._cover()
+            self._save("refit", epoch + 1, 0)
+
+    def best_scores(self) -> Scores:
+        """What the best epoch of the trial said of the validation set."""
+        from tidegate_components.training.steps import Scores
+
+        return Scores.read(self.folder / "best-scores.npz")
+
+    def _begin(self, sets: Sequence[Path]) -> Rows:
+        """A learner for these sets: fresh, or as the newest checkpoint of the phase left it."""
+        from tidegate_components.training import checkpoint
+
+        self.inputs, rows, taste = _data(self.config, sets, self.hooks.inputs)
+        self.learner = self.build(self.inputs, self.config, taste)
+        if self.newest:
+            checkpoint.load(self.newest, self.learner)
+        else:
+            self.hooks.start(self.learner, self.inputs)
+        return rows
+
+    def _learn(self, rows: Rows, epoch: int, said: Training) -> Passed:
+        from tidegate_components.training.batches import steps_of
+        from tidegate_components.training.steps import learn
+
+        steps = steps_of(rows.count, said.batch_size, self.learner.part)
+        begun, rows_before, seconds_before = time.monotonic(), self.rows, self.seconds
+        skip, self.step = self.step, 0
+        for passed in learn(self.learner, rows, self.inputs, said, epoch, skip):
+            self.rows = rows_before + passed.rows * self.learner.part.world
+            self.seconds = seconds_before + time.monotonic() - begun
+            self.hooks.passed(self.phase, epoch, passed, steps)
+            if said.checkpoint_steps and passed.step % said.checkpoint_steps == 0 and passed.step < steps:
+                self._save(self.phase, epoch, passed.step)
+        return passed
+
+    def _judge(self, held_out: Rows, passed: Passed) -> None:
+        from tidegate_components.evaluation.metrics import auc, logloss
+        from tidegate_components.training import checkpoint
+        from tidegate_components.training.steps import score
+
+        self._cover()
+        begun = time.monotonic()
+        found = score(self.learner, held_out, self.inputs, self.config.training.precision)
+        figures = logloss(found.labels, found.scores), auc(found.labels, found.scores)
+        epoch = Epoch(len(self.epochs) + 1, passed.loss, *figures, time.monotonic() - begun)
+        self.epochs.append(epoch)
+        if self.best is epoch and self.learner.part.rank == 0:
+            found.write(self.folder / "best-scores.npz")
+        if self.best is epoch and not self.config.training.refit and self.config.training.epochs > 1:
+            checkpoint.keep(self.folder / "best", self.learner)
+        self.hooks.epoch(epoch)
+
+    def _cover(self) -> None:
+        from tidegate_components.training.shards import cover_untrained
+
+        cover_untrained(self.learner.shards, self.inputs, self.config.model, self.learner.summed)
+
+    def _save(self, phase: str, epoch: int, step: int) -> None:
+        """Only where somebody asked for checkpoints: one that ends with the run would be of no use."""
+        from tidegate_components.training.checkpoint import Position, save
+
+        if not self.kept:
+            return
+        spent = {"rows": self.rows, "seconds": self.seconds}
+        save(
+            self.folder,
+            self.learner,
+            Position(phase, epoch, step, self.identity, [asdict(e) for e in self.epochs], spent),
+        )
+
+
+def _said(config: Config) -> tuple[str, str]:
+    """Label and weight columns."""
+    return (config.inputs.label, config.inputs.weight) if config.inputs else ("label", "")
+
+
+def _data(config: Config, sets: Sequence[Path], inputs: Inputs | None) -> tuple[Inputs, Rows, Taste | None]:
+    """Inputs, rows, and taste where there is a history: it is fitted in memory, the rest is read block by block."""
+    from tidegate_components.models.arrays import read_tables, to_arrays
+    from tidegate_components.models.fitting import fit_inputs
     from tidegate_components.models.taste import fit_taste
+    from tidegate_components.training.rows import ArrayRows, ParquetRows
 
-    torch.manual_seed(settings.seed)
-    taste, tastes = fit_taste(data, inputs)
-    model = _new_model(inputs, settings, taste)
-    rows = _Rows(torch.from_numpy(data.ids), torch.from_numpy(data.dense), tastes, torch.from_numpy(data.labels))
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    while True:
-        yield _one_pass(model, optimizer, rows, settings.batch_size), partial(_twin, model, rows.ids)
-
-
-def _twin(model: WideDeep, ids: Tensor) -> Scorer:
-    """The serving twin; rows that `ids` never touched are those of unknown ids."""
-    scorer = model.scorer()
-    scorer.cover_untrained(_rows_seen(model.inputs, ids))
-    return scorer
+    inputs = inputs or fit_inputs(config, sets)
+    if not inputs.has_history:
+        return inputs, ParquetRows(sets, inputs, *_said(config)), None
+    arrays = to_arrays(read_tables(sets), inputs, sets[0], *_said(config))
+    taste, told = fit_taste(arrays, inputs)
+    return inputs, ArrayRows(arrays, told.numpy()), taste
 
 
-def _best(epochs: list[Epoch]) -> Epoch:
-    return min(epochs, key=lambda epoch: epoch.validation_logloss)
+def _described(path: Path) -> list[str]:
+    """What tells whether a set has changed: names, sizes and times of its files."""
+    from tidegate_components.storage import parquet_files
 
-
-def _one_pass(model: WideDeep, optimizer: Any, data: _Rows, batch_size: int) -> float:
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    model.train()
-    total = 0.0
-    for batch in torch.split(torch.randperm(len(data.labels)), batch_size):
-        rows = _with_unknowns(model.inputs, data.ids[batch])
-        loss = binary_cross_entropy_with_logits(model(rows, data.dense[batch], data.taste[batch]), data.labels[batch])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += float(loss.detach()) * len(batch)
-    return total / len(data.labels)
-
-
-def _with_unknowns(inputs: Inputs, ids: Tensor) -> list[Tensor]:
-    """Embedding rows in which a share of the known ids shows as unknown, so that the bucket rows are learned."""
-    import torch
-
-    from tidegate_components.models.scoring import rows_of
-
-    shown = []
-    for bag, rows in zip(inputs.tabled, rows_of(inputs, ids), strict=True):
-        hidden = (torch.rand(rows.shape) < bag.unknown_share) & (rows >= 0)
-        shown.append(torch.where(hidden, bag.rows + torch.randint(bag.buckets, rows.shape), rows))
-    return shown
-
-
-def _rows_seen(inputs: Inputs, ids: Tensor) -> list[Tensor]:
-    from tidegate_components.models.scoring import rows_of
-
-    return [
-        rows[rows >= 0].bincount(minlength=bag.rows + bag.buckets)
-        for bag, rows in zip(inputs.tabled, rows_of(inputs, ids), strict=True)
-    ]
-
-
-def _judged(scorer: Scorer, data: Arrays) -> tuple[float, float]:
-    """LogLoss and AUC."""
-    from tidegate_components.evaluation.metrics import auc, logloss
-
-    scores = scorer.scores(data.ids, data.dense)
-    return logloss(data.labels, scores), auc(data.labels, scores)
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in parquet_files(path)]

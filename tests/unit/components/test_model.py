@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +10,17 @@ import pytest
 
 from tidegate_components.evaluation.gate import GateError, judge, require
 from tidegate_components.evaluation.report import render_report
-from tidegate_components.models.inputs import TrainingSetError, read_set, read_sets
+from tidegate_components.models.arrays import read_set, read_sets
+from tidegate_components.models.config import with_settings
+from tidegate_components.models.inputs import TrainingSetError
 from tidegate_components.packaging.onnx_export import onnx_scores
 from tidegate_components.training.loop import train
 from tidegate_components.training.split import split_by_time
-from unit.components.trained import SETTINGS, Trained
-
-
-def test_the_serving_twin_scores_as_the_trained_model_does(trained: Trained) -> None:
-    import torch
-
-    from tidegate_components.models.scoring import rows_of
-    from tidegate_components.models.wide_deep import WideDeep, WideDeepConfig
-
-    rows, inputs = read_set(trained.sets[2])
-    torch.manual_seed(1)
-    model = WideDeep(inputs, WideDeepConfig(4, (8,))).eval()
-    ids = torch.from_numpy(rows.ids)
-    logits = model(rows_of(inputs, ids), torch.from_numpy(rows.dense), model.taste(ids))
-    twin = model.scorer().scores(rows.ids, rows.dense)
-    np.testing.assert_allclose(torch.sigmoid(logits).detach().numpy(), twin, atol=1e-6)
+from unit.components.trained import CONFIG, Trained
 
 
 def test_the_same_seed_gives_the_same_weights(trained: Trained, tmp_path: Path) -> None:
-    train(trained.sets[0], trained.sets[1], tmp_path / "again", SETTINGS)
+    train(trained.sets[0], trained.sets[1], tmp_path / "again", CONFIG)
     with (
         np.load(tmp_path / "again" / "weights.npz") as again,
         np.load(trained.folder / "model" / "weights.npz") as first,
@@ -56,8 +42,8 @@ def test_the_chosen_epoch_is_the_best_on_rows_that_the_trial_has_not_seen(traine
     table = pq.read_table(trained.sets[1])
     turned = table.set_column(table.column_names.index("label"), "label", pc.subtract(1, table["label"]))
     pq.write_table(turned.cast(table.schema), tmp_path / "turned.parquet")
-    settings = replace(SETTINGS, epochs=20, patience=1)
-    tried = train(trained.sets[0], tmp_path / "turned.parquet", tmp_path / "model", settings)
+    patient = with_settings(CONFIG, {"training.epochs": 20, "training.early_stopping.patience": 1})
+    tried = train(trained.sets[0], tmp_path / "turned.parquet", tmp_path / "model", patient)
     assert len(tried) < 20
     assert all(epoch.validation_auc < 0.5 < epoch.validation_logloss for epoch in tried)
 

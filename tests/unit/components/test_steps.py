@@ -86,4 +86,4 @@ def test_deploying_keeps_what_people_wrote(tmp_path: Path) -> None:
 def test_a_wrong_parameter_is_named(trained: Trained, tmp_path: Path) -> None:
     sets = [artifact(dsl.Dataset, path) for path in trained.sets[:2]]
     with pytest.raises(TrainingSetError, match="hidden is 'wide', expected sizes such as 64,32"):
-        steps.train.python_func(*sets, artifact(dsl.Model, tmp_path / "model"), 4, "wide", 1, 0.001, 7)
+        steps.train.python_func(*sets, artifact(dsl.Model, tmp_path / "model"), "deepfm", 4, "wide", 1, 0.001, 7)

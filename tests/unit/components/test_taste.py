@@ -13,11 +13,15 @@ import torch
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.join import join_views
-from tidegate_components.models.inputs import HISTORY, Arrays, Bag, Inputs
-from tidegate_components.models.scoring import Scorer, rows_of
+from tidegate_components.models.arrays import Arrays
+from tidegate_components.models.config import parse_config
+from tidegate_components.models.inputs import HISTORY, Bag, Inputs
 from tidegate_components.models.taste import Taste, fit_taste
-from tidegate_components.models.wide_deep import WideDeep, WideDeepConfig
 from tidegate_components.packaging.onnx_export import check_parity, export_onnx
+from tidegate_components.training.gathering import gather
+from tidegate_components.training.learner import alone
+from tidegate_components.training.rows import ArrayRows
+from tidegate_components.training.steps import score
 
 SLOTS = 4
 VIEW = Path(__file__).parents[3] / "manifests" / "examples" / "user-history.yaml"
@@ -87,14 +91,14 @@ def test_without_a_history_there_is_no_taste() -> None:
 
 def test_training_form_twin_and_onnx_tell_the_same_of_a_history(tmp_path: Path) -> None:
     rows, inputs = two_camps()
-    torch.manual_seed(1)
-    model = WideDeep(inputs, WideDeepConfig(4, (8,)), fit_taste(rows, inputs)[0]).eval()
-    torch.nn.init.normal_(model.wide_numbers.weight)
-    ids = torch.from_numpy(rows.ids)
-    logits = model(rows_of(inputs, ids), torch.from_numpy(rows.dense), model.taste(ids))
-    twin: Scorer = model.scorer()
-    np.testing.assert_allclose(torch.sigmoid(logits).detach().numpy(), twin.scores(rows.ids, rows.dense), atol=1e-6)
-    assert twin.taste.left.abs().sum() > 0
+    config = parse_config({"model": {"name": "wide_deep", "embedding_dim": 4, "hidden": [8]}})
+    learner = alone(inputs, config, fit_taste(rows, inputs)[0])
+    torch.nn.init.normal_(learner.ranker.net.wide_numbers.weight)
+    trained = score(learner, ArrayRows(rows, np.zeros((len(rows.labels), 3), np.float32)), inputs, "fp32").scores
+    twin = gather(learner, inputs, config.model)
+    assert twin is not None
+    np.testing.assert_allclose(trained, twin.scores(rows.ids, rows.dense), atol=1e-6)
+    assert twin.ranker.taste.left.abs().sum() > 0
     strangers = rows.ids.copy()
     strangers[:20] *= np.arange(-3, 17)[:, None] * 1_000_003
     export_onnx(twin, tmp_path / "model.onnx", rows)

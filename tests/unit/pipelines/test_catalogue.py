@@ -36,7 +36,7 @@ def test_every_step_of_the_way_is_there_by_a_readable_name(compiled: Compiled) -
         "Join samples",
         "Point-in-time features",
         "Split by time",
-        "Train Wide & Deep",
+        "Train",
     } <= {*compiled.titles.values()}
 
 

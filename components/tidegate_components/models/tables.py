@@ -1,0 +1,58 @@
+"""Embedding tables as they are trained: TorchRec collections whose optimizer is fused into the backward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchrec.modules.embedding_configs import EmbeddingBagConfig
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from tidegate_components.models.config import Architecture
+from tidegate_components.models.inputs import Inputs
+from tidegate_components.models.ranker import Ranker, table_widths
+from tidegate_components.models.taste import Taste
+
+__all__ = ["TrainedModel", "jagged", "slot_tables", "table_configs"]
+
+
+class TrainedModel(nn.Module):
+    """A ranker on its tables. `tables` may be any collection: fused in one process, or sharded over ranks."""
+
+    def __init__(self, inputs: Inputs, said: Architecture, tables: nn.Module, taste: Taste | None = None) -> None:
+        super().__init__()
+        self.tables = tables
+        self.ranker = Ranker(inputs, said, taste)
+
+    def forward(self, features: KeyedJaggedTensor, ids: Tensor, dense: Tensor, taste: Tensor) -> Tensor:
+        """Logits [N] of rows (see `jagged`), ids [C, N], raw numbers [N, D], taste [N, T]."""
+        logits: Tensor = self.ranker(self.tables(features).values(), ids, dense, taste)
+        return logits
+
+
+def table_configs(inputs: Inputs, said: Architecture) -> list[EmbeddingBagConfig]:
+    """One table for each bag that shares none; its features are the slots that read it, in the order of the slots."""
+    widths = table_widths(inputs, said)
+    features: dict[str, list[str]] = {bag.name: [] for bag in inputs.tables}
+    for name, table in slot_tables(inputs).items():
+        features[table].append(name)
+    return [
+        EmbeddingBagConfig(
+            name=bag.name, feature_names=features[bag.name], num_embeddings=bag.size, embedding_dim=widths[bag.name]
+        )
+        for bag in inputs.tables
+    ]
+
+
+def slot_tables(inputs: Inputs) -> dict[str, str]:
+    """Feature name -> table, slot by slot as `Lookup` gives them."""
+    slots = {
+        f"{bag.name}.{place}": bag.shares or bag.name for bag in inputs.tabled for place in range(len(bag.columns))
+    }
+    return slots | {f"{bag.name}.0": bag.name for bag in inputs.crosses}
+
+
+def jagged(keys: list[str], rows: Tensor) -> KeyedJaggedTensor:
+    """Rows [S, N] as TorchRec takes them: one key for each slot, one row in each bag."""
+    return KeyedJaggedTensor(
+        keys=keys, values=rows.reshape(-1), lengths=torch.ones(rows.numel(), dtype=torch.int32, device=rows.device)
+    )
