@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tidegate_pipelines import cli_events, cli_features, cli_model, cli_pipeline
+from tidegate_pipelines import cli_evaluate, cli_events, cli_features, cli_model, cli_pipeline
 
 __all__ = ["app", "main"]
 
@@ -21,6 +21,7 @@ app.add_typer(cli_pipeline.app, name="pipeline", help="Compile, run and submit t
 app.add_typer(cli_features.app, name="features", help="Validate, join, materialize and read feature views.")
 app.add_typer(cli_model.app, name="model", help="Fetch, verify and probe model packages.")
 app.add_typer(cli_events.app, name="events", help="Ingest, clean and join event logs.")
+app.add_typer(cli_evaluate.app)  # without a name: evaluate and explain become ours
 
 
 def main() -> None:
