@@ -38,10 +38,12 @@ class Registered:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that an alias names, with the metrics of its run; version "" and no metrics where there is none."""
+    """The version that an alias names, with its run's metrics and where its package lies; "" where there is none."""
 
     version: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    package_uri: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def champion(uri: str, model: str, alias: str = "champion") -> Champion:
                 return Champion()
             raise
         metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
-        return Champion(str(version.version), dict(metrics))
+        found = version.tags.get(PACKAGE_TAG, ""), version.tags.get(DIGEST_TAG, "")
+        return Champion(str(version.version), dict(metrics), *found)
 
 
 def register(
