@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tidegate_components.evaluation.metrics import logloss
-from tidegate_components.models.inputs import Arrays, Inputs
+from tidegate_components.models.arrays import Arrays
+from tidegate_components.models.inputs import Inputs
 
 if TYPE_CHECKING:
     import numpy as np

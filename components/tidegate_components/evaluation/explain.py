@@ -2,8 +2,7 @@
 
 An input is a bag of ids or a number. Permutation importance (Breiman 2001; Fisher, Rudin & Dominici 2019) shuffles it
 between the rows and sees how much AUC is lost. The attribution of a prediction is by feature ablation (Captum): the
-score less the score without that input, where an id is without when nobody knows it, a list when it is empty, and a
-number when it has the median of the rows.
+score less the score without that input: an id is missing, a list empty, and a number the median of the rows.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ import numpy as np
 
 from tidegate_components.evaluation.estimates import student
 from tidegate_components.evaluation.metrics import auc
+from tidegate_components.models.inputs import MISSING
 
 if TYPE_CHECKING:
-    from tidegate_components.models.inputs import Arrays, Inputs
+    from tidegate_components.models.arrays import Arrays
+    from tidegate_components.models.inputs import Inputs
     from tidegate_components.models.scoring import Scorer
 
 __all__ = ["Importance", "attributions", "input_names", "permutation_importance", "some_rows"]
 
 Array = np.ndarray[Any, Any]
-
-_NOBODY = 1 << 40
-"""An id that no training set has seen."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,14 @@ class Importance:
 
 
 def input_names(inputs: Inputs) -> list[str]:
-    """Bags first, then numbers."""
-    return [bag.name for bag in inputs.bags] + list(inputs.numeric_columns)
+    """Bags first, then numbers; crosses are no inputs of their own."""
+    return [bag.name for bag in inputs.bags if bag.columns] + list(inputs.numeric_columns)
 
 
 def _columns(inputs: Inputs) -> list[tuple[str, list[int]]]:
     """Of each input: the tensor it lies in, ids or dense, and its columns there."""
     found, start = [], 0
-    for bag in inputs.bags:
+    for bag in (bag for bag in inputs.bags if bag.columns):
         found.append(("ids", list(range(start, start + len(bag.columns)))))
         start += len(bag.columns)
     return found + [("dense", [place]) for place in range(len(inputs.numeric_columns))]
@@ -104,7 +102,8 @@ def attributions(scorer: Scorer, rows: Arrays) -> Array:
         masks[tensor][places] = number
     used = [tensor for tensor in ("ids", "dense") if len(masks[tensor])]
     given = {"ids": torch.from_numpy(rows.ids), "dense": torch.from_numpy(rows.dense)}
-    absent = {"ids": torch.from_numpy(_absent_ids(scorer.inputs)), "dense": torch.from_numpy(_medians(rows.dense))}
+    nobody = torch.full((1, rows.ids.shape[1]), MISSING, dtype=torch.int64)
+    absent = {"ids": nobody, "dense": torch.from_numpy(_medians(rows.dense))}
 
     def forward(*tensors: torch.Tensor) -> torch.Tensor:
         parts = given | dict(zip(used, tensors, strict=True))
@@ -121,9 +120,7 @@ def attributions(scorer: Scorer, rows: Arrays) -> Array:
     return np.stack([told[tensor][:, places[0]].numpy() for tensor, places in columns], axis=1).astype(np.float64)
 
 
-def _absent_ids(inputs: Inputs) -> Array:
-    return np.array([[0 if len(bag.columns) > 1 else _NOBODY for bag in inputs.bags for _ in bag.columns]])
-
-
 def _medians(dense: Array) -> Array:
-    return np.median(dense, axis=0, keepdims=True).astype(dense.dtype)
+    """Medians [1, D] of what is there."""
+    known = np.where(np.isnan(dense).all(axis=0), 0.0, dense)
+    return np.nanmedian(known, axis=0, keepdims=True).astype(dense.dtype)

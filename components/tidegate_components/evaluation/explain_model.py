@@ -54,7 +54,7 @@ def explain(model: Path, data: Path, rows: int = 2000, repeats: int = 5, seed: i
 
     Raises EvaluationError where the folder is no model, TrainingSetError where the rows lack a column or a class.
     """
-    from tidegate_components.models.inputs import read_set
+    from tidegate_components.models.arrays import read_set
     from tidegate_components.models.scoring import Scorer
 
     if not (model / "config.json").is_file():

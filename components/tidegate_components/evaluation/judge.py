@@ -13,7 +13,8 @@ from tidegate_components.storage import replacing
 if TYPE_CHECKING:
     import numpy as np
 
-    from tidegate_components.models.inputs import Arrays, Inputs
+    from tidegate_components.models.arrays import Arrays
+    from tidegate_components.models.inputs import Inputs
 
     Array = np.ndarray[Any, Any]
 
@@ -64,7 +65,7 @@ def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path,
     Groups of GAUC and NDCG@10 are users. Raises TrainingSetError where a set cannot be read.
     """
     from tidegate_components.evaluation.baselines import logistic_regression, popularity
-    from tidegate_components.models.inputs import read_set
+    from tidegate_components.models.arrays import read_set
     from tidegate_components.models.scoring import Scorer
 
     scorer = Scorer.load(model)

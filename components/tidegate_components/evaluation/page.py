@@ -72,4 +72,4 @@ def cells(*values: str, marks: dict[int, str] | None = None) -> str:
 
 def interval(low: float | None, high: float | None, form: str = ".4f") -> str:
     """Both ends, or nothing."""
-    return "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
+    return "" if low is None or high is None else f"{low:{form}}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:{form}}"
