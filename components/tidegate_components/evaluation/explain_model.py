@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tidegate_components.evaluation.charts import Axis, whisker
 from tidegate_components.evaluation.errors import EvaluationError
 from tidegate_components.evaluation.explain import (
     Importance,
@@ -20,9 +19,10 @@ from tidegate_components.evaluation.explain import (
 )
 from tidegate_components.evaluation.metrics import auc
 from tidegate_components.evaluation.page import cells, headline, page, section, table
+from tidegate_components.evaluation.report import IMPORTANCE_NOTE, importance_table
 from tidegate_components.storage import replacing
 
-__all__ = ["Explained", "explain", "importance_table", "write_explained"]
+__all__ = ["Explained", "explain", "to_json", "write_explained"]
 
 Array = np.ndarray[Any, Any]
 
@@ -98,31 +98,24 @@ def to_json(found: Explained) -> dict[str, Any]:
 def _page(found: Explained) -> str:
     first = found.importance[0]
     told = f"{found.model} looks most at {first.name}: without it, AUC falls from {found.auc:.4f} by {first.loss:.4f}."
+    losses = [(one.name, one.loss, one.low, one.high) for one in found.importance]
     parts = [
         headline(told, "plain"),
-        section("What does it look at?", importance_table(found.importance), note=IMPORTANCE_NOTE),
+        section("What does it look at?", importance_table(losses), note=IMPORTANCE_NOTE),
         section("How far does each input move a score?", _effects(found), note=_EFFECT_NOTE),
         section("Single predictions", _examples(found), note=_EXAMPLE_NOTE),
     ]
     return page(f"What {found.model} looks at", f"On {len(found.scores):,} rows.", parts)
 
 
-IMPORTANCE_NOTE = (
-    "An input is shuffled between the rows; what AUC loses is what the model had from it. Inputs that tell the same "
-    "share their worth. Intervals are over repeated shuffles."
-)
 _EFFECT_NOTE = (
-    "The score as it is, less the score without the input (an id that nobody knows, an empty list, a middling number): "
-    "the mean size of that, in points of probability."
+    "The score as it is, less the score without the input (a missing id, an empty list, a middling number): the mean "
+    "size of that, in points of probability."
 )
-_EXAMPLE_NOTE = "The same for single rows; inputs that matter most come first. All rows are in attributions.parquet."
-
-
-def importance_table(importance: list[Importance]) -> str:
-    """Inputs with what AUC loses without them, drawn on one scale."""
-    axis = Axis.around([0.0, *(end for one in importance for end in (one.low, one.high))])
-    rows = (cells(one.name, f"{one.loss:+.4f}", whisker(one.loss, one.low, one.high, axis, 0.0)) for one in importance)
-    return table(("Input", "AUC lost without it", ""), rows)
+_EXAMPLE_NOTE = (
+    "The same for single rows: the three greatest scores, three in the middle, the three least. What moved the score "
+    "most comes first. All rows are in attributions.parquet."
+)
 
 
 def _effects(found: Explained) -> str:
@@ -135,11 +128,11 @@ def _examples(found: Explained) -> str:
     order = np.argsort(-found.scores, kind="stable")
     middle = len(order) // 2
     chosen = dict.fromkeys([*order[:_EXAMPLES], *order[middle : middle + _EXAMPLES], *order[-_EXAMPLES:]])
-    return table(("Row", "Score", "Clicked", "Why"), (_example(found, int(row)) for row in chosen))
+    return table(("Row", "Score", "Clicked", "Why"), (_example(found, int(row)) for row in chosen), left={3})
 
 
 def _example(found: Explained, row: int) -> str:
     effects = found.attributions[row]
     telling = np.argsort(-np.abs(effects), kind="stable")[:_TELLING]
     why = ", ".join(f"{found.names[i]} {100 * effects[i]:+.1f}" for i in telling)
-    return cells(str(row), f"{found.scores[row]:.1%}", "yes" if found.labels[row] else "no", why)
+    return cells(str(row), f"{found.scores[row]:.1%}", "yes" if found.labels[row] else "no", why, marks={3: "left"})

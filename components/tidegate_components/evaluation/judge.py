@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.evaluation.metrics import all_metrics, reliability
+from tidegate_components.json_values import plain
 from tidegate_components.storage import replacing
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from tidegate_components.evaluation.estimates import Estimate
+    from tidegate_components.evaluation.predictions import Rows
     from tidegate_components.models.arrays import Arrays
     from tidegate_components.models.inputs import Inputs
+    from tidegate_components.models.scoring import Scorer
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Evaluation", "Slice", "evaluate"]
+__all__ = ["MODEL", "POPULARITY", "REGRESSION", "Evaluation", "Slice", "evaluate", "user_rows"]
 
 MODEL, POPULARITY, REGRESSION = "wide_deep", "popularity", "logistic_regression"
+"""Contenders. The first is the trained model, whatever its architecture: the name is public."""
+
+_TITLES = {"wide_deep": "Wide & Deep", "deepfm": "DeepFM", "dcn_v2": "DCN-V2", "dlrm": "DLRM"}
+_METRICS = ("auc", "gauc", "logloss", "calibration", "ndcg_at_10")
+_EXPLAINED_ROWS, _REPEATS = 4000, 3
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the test set: rows, share clicked, and the metrics of the model and the regression on it."""
+    """A part of the test set: rows, share clicked, the metrics of model and regression, the model's intervals."""
 
     name: str
     rows: int
     click_rate: float
     model: dict[str, float]
     regression: dict[str, float]
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of `wide_deep`, `popularity` and `logistic_regression` on the same rows, and what explains them."""
+    """Metrics of `wide_deep`, `popularity` and `logistic_regression` on the same rows, and what explains them.
+
+    `intervals` are by contender and metric, `differences` (model less baseline, low, high) by baseline and metric, of
+    95 % with users as what is independent; `importance` lists (input, AUC lost without it, low, high).
+    """
 
     metrics: dict[str, dict[str, float]]
     slices: list[Slice]
@@ -44,6 +59,11 @@ class Evaluation:
     rows: dict[str, int]
     test_from: str
     test_to: str
+    title: str = "Wide & Deep"
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    differences: dict[str, dict[str, tuple[float, float, float]]] = field(default_factory=dict)
+    gains: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    importance: list[tuple[str, float, float, float]] = field(default_factory=list)
 
     @property
     def beats_baselines(self) -> bool:
@@ -56,7 +76,7 @@ class Evaluation:
         model, pop, linear = (self.metrics[name]["auc"] for name in (MODEL, POPULARITY, REGRESSION))
         verb = "ranks" if self.beats_baselines else "does not rank"
         found = f"AUC {model:.4f}, logistic regression {linear:.4f}, popularity {pop:.4f}"
-        return f"Wide & Deep {verb} better than both baselines: {found}."
+        return f"{self.title} {verb} better than both baselines: {found}."
 
 
 def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path, into: Path) -> Evaluation:
@@ -64,12 +84,34 @@ def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path,
 
     Groups of GAUC and NDCG@10 are users. Raises TrainingSetError where a set cannot be read.
     """
-    from tidegate_components.evaluation.baselines import logistic_regression, popularity
+    from tidegate_components.evaluation.metrics import gains, reliability
     from tidegate_components.models.arrays import read_set
     from tidegate_components.models.scoring import Scorer
 
     scorer = Scorer.load(model)
     train, validation, test = (read_set(path, scorer.inputs)[0] for path in (train_set, validation_set, test_set))
+    contenders = _contenders(scorer, train, validation, test)
+    measured = {name: _measured(rows) for name, rows in contenders.items()}
+    found = Evaluation(
+        metrics={name: _values(one) for name, one in measured.items()},
+        slices=_slices(train.followed_by(validation), test, scorer.inputs, contenders),
+        reliability=reliability(test.labels, contenders[MODEL].scores),
+        rows={"train": len(train.labels), "validation": len(validation.labels), "test": len(test.labels)},
+        **_times(test_set),
+        title=_TITLES.get(scorer.said.name, scorer.said.name),
+        intervals={name: _intervals(one) for name, one in measured.items()},
+        differences={name: _differences(contenders[MODEL], contenders[name]) for name in (POPULARITY, REGRESSION)},
+        gains={name: gains(rows.labels, rows.scores) for name, rows in contenders.items() if name != POPULARITY},
+        importance=_importance(scorer, test),
+    )
+    with replacing(into) as beside:
+        beside.write_text(json.dumps(plain(asdict(found)), indent=1))
+    return found
+
+
+def _contenders(scorer: Scorer, train: Arrays, validation: Arrays, test: Arrays) -> dict[str, Rows]:
+    from tidegate_components.evaluation.baselines import logistic_regression, popularity
+
     learned = train.followed_by(validation)
     scores = {
         MODEL: scorer.scores(test.ids, test.dense),
@@ -77,16 +119,52 @@ def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path,
         REGRESSION: logistic_regression(train, validation, test, scorer.inputs),
     }
     users = test.ids[:, scorer.inputs.id_columns.index("user_id")]
-    found = Evaluation(
-        metrics={name: all_metrics(test.labels, values, users) for name, values in scores.items()},
-        slices=_slices(learned, test, scorer.inputs, scores),
-        reliability=reliability(test.labels, scores[MODEL]),
-        rows={"train": len(train.labels), "validation": len(validation.labels), "test": len(test.labels)},
-        **_times(test_set),
-    )
-    with replacing(into) as beside:
-        beside.write_text(json.dumps(asdict(found), indent=1))
-    return found
+    return {name: user_rows(test.labels, values, users) for name, values in scores.items()}
+
+
+def user_rows(labels: Array, scores: Array, users: Array) -> Rows:
+    """Labels, scores and users, each [N], as rows that can be judged."""
+    import numpy as np
+
+    from tidegate_components.evaluation.predictions import Rows
+    from tidegate_components.evaluation.ranking import dense_codes
+
+    return Rows(labels.astype(np.int8), scores.astype(np.float64), dense_codes(users))
+
+
+def _measured(rows: Rows) -> dict[str, Estimate]:
+    from tidegate_components.evaluation.measure import Settings, measure
+
+    return measure(rows, Settings())
+
+
+def _values(measured: dict[str, Estimate]) -> dict[str, float]:
+    found = {name: measured[name].value for name in _METRICS}
+    return {name: float("nan") if value is None else value for name, value in found.items()}
+
+
+def _intervals(measured: dict[str, Estimate]) -> dict[str, Interval]:
+    ends = {name: (measured[name].low, measured[name].high) for name in _METRICS}
+    return {name: (low, high) for name, (low, high) in ends.items() if low is not None and high is not None}
+
+
+def _differences(model: Rows, baseline: Rows) -> dict[str, tuple[float, float, float]]:
+    from tidegate_components.evaluation.compare import Margins, compare
+    from tidegate_components.evaluation.measure import Settings
+
+    found = compare(model, baseline, Settings(), Margins({}, {}))
+    told: dict[str, tuple[float, float, float]] = {}
+    for name, one in found.items():
+        if one.difference is not None and one.low is not None and one.high is not None:
+            told[name] = (one.difference, one.low, one.high)
+    return told
+
+
+def _importance(scorer: Scorer, test: Arrays) -> list[tuple[str, float, float, float]]:
+    from tidegate_components.evaluation.explain import permutation_importance, some_rows
+
+    found = permutation_importance(scorer.scores, some_rows(test, _EXPLAINED_ROWS), scorer.inputs, _REPEATS)
+    return [(one.name, one.loss, one.low, one.high) for one in found]
 
 
 def _times(test_set: Path) -> dict[str, str]:
@@ -97,11 +175,12 @@ def _times(test_set: Path) -> dict[str, str]:
     return {"test_from": ends["min"].isoformat(" ", "minutes"), "test_to": ends["max"].isoformat(" ", "minutes")}
 
 
-def _slices(learned: Arrays, test: Arrays, inputs: Inputs, scores: dict[str, Array]) -> list[Slice]:
+def _slices(learned: Arrays, test: Arrays, inputs: Inputs, contenders: dict[str, Rows]) -> list[Slice]:
     import numpy as np
 
     user, item = (inputs.id_columns.index(column) for column in ("user_id", "item_id"))
-    shown = np.bincount(learned.ids[:, item], minlength=int(test.ids[:, item].max()) + 1)[test.ids[:, item]]
+    items = [np.maximum(part.ids[:, item], 0) for part in (learned, test)]
+    shown = np.bincount(items[0], minlength=int(items[1].max()) + 1)[items[1]]
     known = np.isin(test.ids[:, user], learned.ids[:, user])
     masks = {
         "users seen in training": known,
@@ -112,10 +191,11 @@ def _slices(learned: Arrays, test: Arrays, inputs: Inputs, scores: dict[str, Arr
     if "gender" in inputs.id_columns:
         gender = test.ids[:, inputs.id_columns.index("gender")]
         masks |= {"women": gender == 1, "men": gender == 2}
-    users = test.ids[:, user]
-    return [_slice(name, mask, test.labels, users, scores) for name, mask in masks.items() if mask.any()]
+    return [_slice(name, np.flatnonzero(mask), contenders) for name, mask in masks.items() if mask.any()]
 
 
-def _slice(name: str, mask: Array, labels: Array, users: Array, scores: dict[str, Array]) -> Slice:
-    model, linear = (all_metrics(labels[mask], scores[who][mask], users[mask]) for who in (MODEL, REGRESSION))
-    return Slice(name, int(mask.sum()), float(labels[mask].mean()), model, linear)
+def _slice(name: str, index: Array, contenders: dict[str, Rows]) -> Slice:
+    model, linear = (contenders[who].take(index) for who in (MODEL, REGRESSION))
+    found = _measured(model)
+    rate = float(model.labels.mean())
+    return Slice(name, len(index), rate, _values(found), _values(_measured(linear)), _intervals(found))

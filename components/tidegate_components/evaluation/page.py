@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 __all__ = ["Html", "cells", "headline", "interval", "page", "section", "table"]
@@ -25,6 +25,7 @@ h1{font-size:26px;margin:0 0 4px} h2{font-size:19px;margin:34px 0 8px} p{margin:
 table{border-collapse:collapse;width:100%;margin:10px 0;font-variant-numeric:tabular-nums}
 th,td{padding:7px 10px;border-bottom:1px solid #dde4ea;text-align:right} th:first-child,td:first-child{text-align:left}
 th{font-size:14px;color:#3b4b5a} td small{display:block;color:#5a6b7b;max-width:330px}
+td+td small{margin-left:auto;font-weight:400} .left{text-align:left}
 td.best{font-weight:700;color:#0e6a4b} td.bad{font-weight:700;color:#b3402a}
 svg{max-width:100%;height:auto} td svg{display:block;margin-left:auto}
 figure{margin:10px 0} figcaption{font-size:14px;color:#5a6b7b} .pair{display:flex;flex-wrap:wrap;gap:16px}
@@ -55,14 +56,15 @@ def section(title: str, *parts: str, note: str = "") -> str:
     return f"<h2>{escape(title)}</h2>{''.join(parts)}{small}\n"
 
 
-def table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    """A table of rows that `cells` made; no head where `heads` is empty."""
-    head = f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in heads)}</tr>" if heads else ""
+def table(heads: Sequence[str], rows: Iterable[str], left: Collection[int] = ()) -> str:
+    """A table of rows that `cells` made; no head where `heads` is empty; heads of texts stand `left`."""
+    named = (f"<th{' class=left' if n in left else ''}>{escape(name)}</th>" for n, name in enumerate(heads))
+    head = f"<tr>{''.join(named)}</tr>" if heads else ""
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 
 def cells(*values: str, marks: dict[int, str] | None = None) -> str:
-    """A row; `marks` gives cells a class by their place: best or bad."""
+    """A row; `marks` gives cells a class by their place: best, bad or left."""
     found = []
     for place, value in enumerate(values):
         mark = f' class="{(marks or {})[place]}"' if place in (marks or {}) else ""

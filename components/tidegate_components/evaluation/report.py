@@ -1,16 +1,19 @@
-"""The evaluation report: one HTML file without scripts or links, for people who decide and do not train models."""
+"""The evaluation report of a training run, for people who decide and do not train models."""
 
 from __future__ import annotations
 
+import math
 from html import escape
 from pathlib import Path
 
+from tidegate_components.evaluation.charts import Axis, gains_chart, reliability_chart, whisker
 from tidegate_components.evaluation.judge import MODEL, POPULARITY, REGRESSION, Evaluation, Slice
+from tidegate_components.evaluation.page import Html, cells, headline, interval, page, section, table
 from tidegate_components.storage import replacing
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["IMPORTANCE_NOTE", "importance_table", "render_report", "write_report"]
 
-_CONTENDERS = {MODEL: "Wide & Deep", REGRESSION: "Logistic regression", POPULARITY: "Popularity"}
+_BASELINES = {REGRESSION: "Logistic regression", POPULARITY: "Popularity"}
 _METRICS = {
     # key: name, what it says, +1 higher is better, -1 lower, 0 near one
     "auc": ("AUC", "Chance that an item which was clicked is ranked above one which was not. 0.5 is guessing.", 1),
@@ -19,22 +22,16 @@ _METRICS = {
     "calibration": ("Calibration", "Clicks promised for each click that came. 1.00 is right.", 0),
     "ndcg_at_10": ("NDCG@10", "How near the top ten of each user are to the best possible order.", 1),
 }
-_CHART = 300
-_PAD = 42
+_DIFFERENCES = ("auc", "gauc", "logloss", "ndcg_at_10")
 
-_STYLE = """
-body{font:16px/1.5 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:#1b2733;margin:0;background:#f4f6f8}
-main{max-width:900px;margin:0 auto;padding:32px 24px;background:#fff}
-h1{font-size:26px;margin:0 0 4px} h2{font-size:19px;margin:34px 0 8px} p{margin:6px 0}
-.muted{color:#5a6b7b;font-size:14px}
-.headline{font-size:18px;padding:12px 16px;border-left:5px solid #157f5b;background:#eaf6f1;margin:16px 0}
-.headline.bad{border-color:#b3402a;background:#fbeeeb}
-table{border-collapse:collapse;width:100%;margin:10px 0;font-variant-numeric:tabular-nums}
-th,td{padding:7px 10px;border-bottom:1px solid #dde4ea;text-align:right} th:first-child,td:first-child{text-align:left}
-th{font-size:14px;color:#3b4b5a} td small{display:block;color:#5a6b7b;max-width:330px}
-td.best{font-weight:700;color:#0e6a4b}
-svg{max-width:100%;height:auto} figure{margin:10px 0} figcaption{font-size:14px;color:#5a6b7b}
-"""
+IMPORTANCE_NOTE = (
+    "An input is shuffled between the rows; what AUC loses is what the model had from it. Inputs that tell the same "
+    "share their worth. Intervals are over repeated shuffles."
+)
+_SURE_NOTE = (
+    "The difference on the same rows with its 95 % interval, users being what is independent; bold where zero lies "
+    "outside. It covers other users of the same days, not other days, and not other seeds of the training."
+)
 
 
 def write_report(evaluation: Evaluation, model: str, facts: dict[str, str], into: Path) -> None:
@@ -46,104 +43,120 @@ def write_report(evaluation: Evaluation, model: str, facts: dict[str, str], into
 def render_report(evaluation: Evaluation, model: str, facts: dict[str, str]) -> str:
     """The report as HTML."""
     rows = evaluation.rows
-    tone = "" if evaluation.beats_baselines else " bad"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{escape(model)}: evaluation</title><style>{_STYLE}</style></head><body><main>
-<h1>{escape(model)}: evaluation</h1>
-<p class="muted">Judged on {rows["test"]:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC,
-all later than the {rows["train"]:,} and {rows["validation"]:,} it learned from; the latter also chose when to stop.</p>
-<p class="headline{tone}">{escape(evaluation.headline)}{_shortfall(evaluation.metrics)}</p>
-<h2>How good is it?</h2>{_metric_table(evaluation)}
-<p class="muted">All three saw the same data; the best value of each line is bold. Popularity orders items by their past
-share of clicks. The logistic regression reads exactly the inputs that Wide &amp; Deep reads.</p>
-<h2>Can its probabilities be trusted?</h2>{_reliability_chart(evaluation.reliability)}
-<h2>For whom does it work?</h2>{_slice_table(evaluation.slices)}
-<h2>What was trained</h2>{_fact_table(facts)}
-</main></body></html>
-"""
+    under = (
+        f"Judged on {rows['test']:,} impressions from {evaluation.test_from} to {evaluation.test_to} UTC, all later "
+        f"than the {rows['train']:,} and {rows['validation']:,} it learned from; the latter also chose when to stop."
+    )
+    note = (
+        "All three saw the same data; the best value of each line is bold. Popularity orders items by their past share "
+        f"of clicks. The logistic regression reads exactly the inputs that {evaluation.title} reads."
+    )
+    parts = [
+        headline(evaluation.headline, "" if evaluation.beats_baselines else "bad", _shortfall(evaluation)),
+        section("How good is it?", _metric_table(evaluation), note=note),
+        section("Could the difference be chance?", _difference_table(evaluation), note=_SURE_NOTE),
+        section("Can its promises and its order be trusted?", _charts(evaluation)),
+        section("For whom does it work?", _slice_table(evaluation)),
+        section("What does it look at?", importance_table(evaluation.importance), note=IMPORTANCE_NOTE),
+        section("What was trained", table((), (cells(name, value) for name, value in facts.items()))),
+    ]
+    return page(f"{model}: evaluation", under, parts)
+
+
+def _contenders(evaluation: Evaluation) -> dict[str, str]:
+    return {MODEL: evaluation.title, **_BASELINES}
 
 
 def _metric_table(evaluation: Evaluation) -> str:
-    heads = "".join(f"<th>{escape(name)}</th>" for name in _CONTENDERS.values())
-    rows = "".join(_metric_row(key, evaluation.metrics) for key in _METRICS)
-    return f"<table><tr><th>Metric</th>{heads}</tr>{rows}</table>"
+    heads = ("Metric", *_contenders(evaluation).values())
+    return table(heads, (_metric_row(key, evaluation) for key in _METRICS))
 
 
-def _metric_row(key: str, metrics: dict[str, dict[str, float]]) -> str:
+def _metric_row(key: str, evaluation: Evaluation) -> str:
     name, meaning, _ = _METRICS[key]
-    values = {who: metrics[who][key] for who in _CONTENDERS}
+    values = {who: evaluation.metrics[who][key] for who in _contenders(evaluation)}
     best = min(values, key=lambda who: _badness(key, values[who]))
-    cells = "".join(f"<td{' class=best' if who == best else ''}>{value:.4f}</td>" for who, value in values.items())
-    return f"<tr><td>{name}<small>{escape(meaning)}</small></td>{cells}</tr>"
+    shown = [_with_interval(value, evaluation.intervals.get(who, {}).get(key)) for who, value in values.items()]
+    marks = {1 + list(values).index(best): "best"}
+    return cells(Html(f"{name}<small>{escape(meaning)}</small>"), *shown, marks=marks)
 
 
-def _shortfall(metrics: dict[str, dict[str, float]]) -> str:
+def _with_interval(value: float | None, ends: tuple[float, float] | None) -> Html:
+    if value is None or math.isnan(value):
+        return Html("not defined")
+    return Html(f"{value:.4f}" + (f"<small>{interval(*ends)}</small>" if ends else ""))
+
+
+def _shortfall(evaluation: Evaluation) -> str:
     """Where a baseline is ahead, said as plainly as the headline."""
-    ahead = [
-        f"{_CONTENDERS[who]} is ahead on {' and '.join(names)}"
-        for who in (REGRESSION, POPULARITY)
-        if (
-            names := [_METRICS[k][0] for k in _METRICS if _badness(k, metrics[who][k]) < _badness(k, metrics[MODEL][k])]
-        )
-    ]
+    metrics = evaluation.metrics
+    ahead = []
+    for who, title in _BASELINES.items():
+        names = [
+            _METRICS[k][0] for k in _METRICS if _badness(k, metrics[who][k]) < _badness(k, metrics[MODEL][k])
+        ]  # fmt: skip
+        if names:
+            ahead.append(f"{title} is ahead on {' and '.join(names)}")
     return f"<br><small>{'; '.join(ahead)}.</small>" if ahead else ""
 
 
-def _badness(key: str, value: float) -> float:
+def _badness(key: str, value: float | None) -> float:
+    if value is None:
+        return math.inf
     direction = _METRICS[key][2]
     return abs(value - 1) if direction == 0 else -direction * value
 
 
-def _slice_table(slices: list[Slice]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(s.name)}</td><td>{s.rows:,}</td><td>{s.click_rate:.1%}</td><td>{s.model['auc']:.4f}</td>"
-        f"<td>{s.regression['auc']:.4f}</td><td>{s.model['calibration']:.3f}</td></tr>"
-        for s in slices
-    )
-    heads = ("Part of the test set", "Rows", "Clicked", "AUC", "AUC of regression", "Calibration")
-    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
+def _difference_table(evaluation: Evaluation) -> str:
+    heads = ("Metric", *(f"{evaluation.title} less {title.lower()}" for title in _BASELINES.values()))
+    return table(heads, (_difference_row(key, evaluation) for key in _DIFFERENCES))
 
 
-def _fact_table(facts: dict[str, str]) -> str:
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
-    return f"<table>{rows}</table>"
+def _difference_row(key: str, evaluation: Evaluation) -> str:
+    shown, marks = [], {}
+    for place, who in enumerate(_BASELINES, start=1):
+        found = evaluation.differences.get(who, {}).get(key)
+        if found is None:
+            shown.append(Html("not defined"))
+            continue
+        difference, low, high = found
+        shown.append(Html(f"{difference:+.4f}<small>{interval(low, high, '+.4f')}</small>"))
+        if low > 0 or high < 0:
+            marks[place] = "best" if (difference > 0) == (_METRICS[key][2] > 0) else "bad"
+    return cells(_METRICS[key][0], *shown, marks=marks)
 
 
-def _reliability_chart(bins: list[tuple[float, float, int]]) -> str:
-    points = [(_x(score), _y(clicked)) for score, clicked, _ in bins]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1f5fa8"><title>promised {score:.1%}, clicked {clicked:.1%}, '
-        f"{rows:,} rows</title></circle>"
-        for (x, y), (score, clicked, rows) in zip(points, bins, strict=True)
-    )
-    return f"""<figure><svg viewBox="0 0 {_CHART + 2 * _PAD} {_CHART + 2 * _PAD}" width="460" role="img"
- aria-label="Share clicked against promised probability"><g font-size="12" fill="#5a6b7b">{_axes()}</g>
-<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" stroke="#a9b6c2" stroke-dasharray="5 4"/>
-<polyline points="{line}" fill="none" stroke="#1f5fa8" stroke-width="2"/>{dots}</svg>
-<figcaption>Each dot is a tenth of the test set, from the least to the most promising. On the dashed line, as many
-clicked as the model promised; above it, more did.</figcaption></figure>"""
+def _charts(evaluation: Evaluation) -> str:
+    titles = _contenders(evaluation)
+    drawn = [reliability_chart(evaluation.reliability)]
+    if evaluation.gains:
+        drawn.append(gains_chart({titles[who]: curve for who, curve in evaluation.gains.items()}))
+    return f'<div class="pair">{"".join(drawn)}</div>'
 
 
-def _axes() -> str:
-    marks = [tick / 5 for tick in range(6)]
-    grid = "".join(
-        f'<line x1="{_x(0)}" x2="{_x(1)}" y1="{_y(m)}" y2="{_y(m)}" stroke="#e6ebf0"/>'
-        f'<text x="{_x(0) - 8}" y="{_y(m) + 4}" text-anchor="end">{m:.0%}</text>'
-        f'<text x="{_x(m)}" y="{_y(0) + 18}" text-anchor="middle">{m:.0%}</text>'
-        for m in marks
-    )
-    names = (
-        f'<text x="{_x(0.5)}" y="{_y(0) + 36}" text-anchor="middle">promised probability of a click</text>'
-        f'<text x="{_x(0) - 30}" y="{_y(1) - 16}">share clicked</text>'
-    )
-    return grid + names
+def _slice_table(evaluation: Evaluation) -> str:
+    overall = evaluation.metrics[MODEL]["auc"]
+    ends = [end for part in evaluation.slices for end in part.intervals.get("auc", ())]
+    axis = Axis.around([overall, *ends])
+    heads = ("Part of the test set", "Rows", "Clicked", "AUC", "", "AUC of regression", "Calibration")
+    return table(heads, (_slice_row(part, axis, overall) for part in evaluation.slices))
 
 
-def _x(value: float) -> float:
-    return _PAD + value * _CHART
+def _slice_row(part: Slice, axis: Axis, overall: float) -> str:
+    auc, linear, promised = part.model["auc"], part.regression["auc"], part.model["calibration"]
+    drawn = whisker(None, None, None, axis)
+    if auc is not None and "auc" in part.intervals:
+        drawn = whisker(auc, *part.intervals["auc"], axis, overall)
+    figures = (_figure(auc), drawn, _figure(linear), _figure(promised, ".3f"))
+    return cells(part.name, f"{part.rows:,}", f"{part.click_rate:.1%}", *figures)
 
 
-def _y(value: float) -> float:
-    return _PAD + (1 - value) * _CHART
+def _figure(value: float | None, form: str = ".4f") -> str:
+    return "" if value is None or math.isnan(value) else f"{value:{form}}"
+
+
+def importance_table(importance: list[tuple[str, float, float, float]]) -> str:
+    """Inputs with what AUC loses without them (name, loss, low, high), drawn on one scale."""
+    axis = Axis.around([0.0, *(end for _, _, low, high in importance for end in (low, high))])
+    rows = (cells(name, f"{loss:+.4f}", whisker(loss, low, high, axis, 0.0)) for name, loss, low, high in importance)
+    return table(("Input", "AUC lost without it", ""), rows)
