@@ -17,6 +17,7 @@ __all__ = [
     "InputTensor",
     "ModelManifest",
     "OutputTensor",
+    "Quantization",
     "SignatureFeature",
     "package_digest",
 ]
@@ -32,11 +33,15 @@ FEATURE_VIEWS_TAG = "tidegate.feature_views"
 
 
 class SignatureFeature(Value):
-    """One column of an input tensor, and the view it comes from (none: it comes with the request)."""
+    """One column of an input tensor, and the view it comes from (none: it comes with the request).
+
+    Features that share a `list_column` are, in order, the slots of that list: its last ids, short lists end in -1.
+    """
 
     name: str
     view: str | None = None
     schema_hash: str | None = None
+    list_column: str | None = None
 
 
 class InputTensor(Value):
@@ -56,6 +61,23 @@ class OutputTensor(Value):
     shape: list[int]
 
 
+class Quantization(Value):
+    """What was made smaller, and what it cost on rows that the model had not learned from."""
+
+    method: Literal["int8"]
+    """Weights of matrix products and embedding rows as 8-bit integers, each row of a table with a scale of its own."""
+    tables: int
+    """Embedding tables that were quantized."""
+    products: int
+    """Matrix products that were quantized."""
+    bytes_before: int
+    bytes_after: int
+    auc_before: float
+    auc_after: float
+    rows: int
+    """Rows that both AUCs are of."""
+
+
 class ModelManifest(Value):
     """model.json. It never holds the registry's version number, which comes later."""
 
@@ -67,6 +89,7 @@ class ModelManifest(Value):
     data_digest: Annotated[str, Field(pattern=DIGEST_PATTERN)]
     code_version: str
     run: str
+    quantization: Quantization | None = None
 
     @property
     def feature_views(self) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""`tidegate model`: fetch, verify and probe model packages. Light: neither torch nor mlflow is imported."""
+"""`tidegate model`: fetch, verify and probe model packages. Light: neither torch nor mlflow is imported.
+
+Making packages, scoring with them and the registry have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,28 @@ from typing import Annotated
 
 import typer
 
+from tidegate_pipelines import cli_model_package, cli_model_registry, cli_model_score
 from tidegate_pipelines.terminal import FAILED, Json, print_json, speaking
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(cli_model_package.app)
+app.add_typer(cli_model_score.app)
+app.add_typer(cli_model_registry.app)
+
+Key = Annotated[Path | None, typer.Option(help="Public key (PEM); an unsigned or wrongly signed package is refused.")]
 
 
 @app.command("fetch")
-def fetch(
+def fetch(  # noqa: PLR0913, PLR0917 - the options are the command's public form
     uri: Annotated[str, typer.Option(help="A path, file://, pvc://CLAIM/PATH, http(s):// or mlflow-artifacts:/PATH.")],
     digest: Annotated[str, typer.Option(help="sha256:HEX of the package's SHA256SUMS.")],
     into: Annotated[Path, typer.Option(help="Folder; gets package/, repository/ (for Triton) and golden_probe.py.")],
     instances: Annotated[int | None, typer.Option(min=1, help="Copies of the model in one server.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(min=1, help="Most rows that run together.")] = None,
     max_queue_delay_us: Annotated[int | None, typer.Option(min=0, help="Microseconds to wait for others.")] = None,
+    key: Key = None,
     json_: Json = False,
 ) -> None:
     """Fetch a package and verify every byte; the target is whole or untouched.
@@ -31,12 +41,14 @@ def fetch(
     mlflow-artifacts:/ is read through the server that MLFLOW_TRACKING_URI names.
 
     Example: tidegate model fetch --uri mlflow-artifacts:/1/RUN/artifacts/package --digest sha256:... --into /models
+
+    Exit codes: 0 fetched, 2 refused.
     """
     from tidegate_components.packaging.fetch import fetch as fetch_package
     from tidegate_components.packaging.serving import ServingSettings, lay_repository
 
     with speaking():
-        package = fetch_package(uri, digest, into)
+        package = fetch_package(uri, digest, into, key)
         lay_repository(package, into, ServingSettings(instances, max_batch_size, max_queue_delay_us))
         print_json({"package": str(package), "digest": digest}) if json_ else typer.echo(f"{package} is {digest}")
 
@@ -44,24 +56,27 @@ def fetch(
 @app.command("verify")
 def verify(
     package: Annotated[Path, typer.Argument(help="Package folder.")],
+    key: Key = None,
     digest: Annotated[str | None, typer.Option(help="sha256:HEX that it must have.")] = None,
     json_: Json = False,
 ) -> None:
-    """Check a package against its SHA256SUMS.
+    """Check a package against its SHA256SUMS, and its signature by a public key.
 
-    Example: tidegate model verify ./package --digest sha256:...
+    Example: tidegate model verify ./package --key public-key.pem
+
+    Exit codes: 0 whole (and signed, with --key), 2 refused.
     """
-    from tidegate_api.model_package import package_digest
-    from tidegate_components.packaging.layout import SUMS
-    from tidegate_components.packaging.verify import verify as verify_package
+    from tidegate_components.packaging.verify import verify_package
 
     with speaking():
-        manifest = verify_package(package, digest)
-        found = package_digest((package / SUMS).read_bytes())
+        found = verify_package(package, digest, key)
+        manifest = found.manifest
         if json_:
-            print_json({"digest": found, "model": manifest.to_dict()})
-        else:
-            typer.echo(f"{package}: model {manifest.name} ({manifest.version}) is whole, {found}")
+            print_json({"digest": found.digest, "signedBy": found.signed_by or None, "model": manifest.to_dict()})
+            return
+        unchecked = "its signature was not checked: give --key" if found.has_signature else "unsigned"
+        said = f"signed by {found.signed_by}" if found.signed_by else unchecked
+        typer.echo(f"{package}: model {manifest.name} ({manifest.version}) is whole, {found.digest}, {said}")
 
 
 @app.command("probe")

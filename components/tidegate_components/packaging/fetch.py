@@ -1,7 +1,8 @@
-"""Fetch a package by address and digest: nothing is used before its hash was checked. Standard library only.
+"""Fetch a package by address and digest: nothing is used before its hash was checked.
 
-SHA256SUMS comes first and must have the digest; then each file that it lists, checked by hash and size. All of it is
-written beside the target and renamed at the end, so a target is whole or absent.
+SHA256SUMS comes first and must have the digest, and a signature where a public key is given; then each file that it
+lists, checked by hash and size. All of it is written beside the target and renamed at the end, so a target is whole or
+absent.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from tidegate_components.packaging.layout import SUMS, PackageError, parse_sums
-from tidegate_components.packaging.verify import check_digest, package_error, verify
+from tidegate_components.packaging.layout import (
+    MOST_BYTES,
+    MOST_SUMS_BYTES,
+    SIGNATURE,
+    SUMS,
+    PackageError,
+    most_bytes,
+    package_error,
+    parse_sums,
+)
+from tidegate_components.packaging.signature import MOST_SIGNATURE_BYTES, check_signature
+from tidegate_components.packaging.verify import check_digest, verify
 from tidegate_components.storage import replacing, resolve
 
 __all__ = ["fetch"]
 
-_MOST_BYTES = 8 << 30
-_MOST_SUMS_BYTES = 1 << 20
 _CHUNK = 1 << 20
 _TIMEOUT_S = 20
 _SCHEMES = {"http", "https", "mlflow-artifacts"}
@@ -30,8 +39,10 @@ _SCHEMES = {"http", "https", "mlflow-artifacts"}
 Opener = Callable[[str], IO[bytes]]
 
 
-def fetch(uri: str, digest: str, into: Path) -> Path:
+def fetch(uri: str, digest: str, into: Path, key: Path | None = None) -> Path:
     """Bring the package at `uri` to `into/package` and the golden probe to `into/golden_probe.py`; returns the package.
+
+    With the public `key` (PEM) an unsigned or wrongly signed package is refused before any of its files is fetched.
 
     `uri` is a path, file://, pvc://CLAIM/PATH, http(s)://, or mlflow-artifacts:/PATH (read through the tracking server
     that MLFLOW_TRACKING_URI names). Raises PackageError for whatever is wrong; the target then stays as it was.
@@ -39,13 +50,18 @@ def fetch(uri: str, digest: str, into: Path) -> Path:
     opener = _opener(uri)
     with replacing(into / "package") as beside:
         beside.mkdir()
-        sums = _read(opener, uri, SUMS, _MOST_SUMS_BYTES)
+        sums = _read(opener, uri, SUMS, MOST_SUMS_BYTES)
         check_digest(uri, sums, digest)
-        left = _MOST_BYTES
+        signature = _signature(opener, uri)
+        if key:
+            check_signature(uri, sums, signature, key)
+        left = MOST_BYTES
         for name in parse_sums(sums, uri):
-            left -= _copy(opener, uri, name, beside, left)
+            left -= _copy(opener, uri, name, beside, min(left, most_bytes(name)))
         (beside / SUMS).write_bytes(sums)
-        verify(beside, digest)
+        if signature is not None:
+            (beside / SIGNATURE).write_bytes(signature)
+        verify(beside, digest, key)
     shutil.copyfile(Path(__file__).with_name("golden_probe.py"), into / "golden_probe.py")
     return into / "package"
 
@@ -76,6 +92,8 @@ def _open_plain(root: Path, name: str) -> IO[bytes]:
     folders = [path.parent, *path.parent.parents][: len(Path(name).parts) - 1]
     if path.is_symlink() or any(folder.is_symlink() for folder in folders):
         raise package_error(root, name, "a symbolic link", "plain files only")
+    if path.exists() and not path.is_file():
+        raise package_error(root, name, "no plain file", "plain files only")
     return path.open("rb")
 
 
@@ -90,6 +108,14 @@ def _read(opener: Opener, uri: str, name: str, most: int) -> bytes:
     return data
 
 
+def _signature(opener: Opener, uri: str) -> bytes | None:
+    """The signature, or None where none can be read: whoever gave a key is then told that it is missing."""
+    try:
+        return _read(opener, uri, SIGNATURE, MOST_SIGNATURE_BYTES)
+    except PackageError:
+        return None
+
+
 def _copy(opener: Opener, uri: str, name: str, into: Path, most: int) -> int:
     """Copy one listed file, at most `most` bytes; returns its size."""
     target, size = into / name, 0
@@ -99,9 +125,8 @@ def _copy(opener: Opener, uri: str, name: str, into: Path, most: int) -> int:
             while chunk := source.read(_CHUNK):
                 size += len(chunk)
                 if size > most:
-                    raise package_error(
-                        uri, name, f"more than {most} bytes left", f"at most {_MOST_BYTES} bytes in all"
-                    )
+                    expected = f"at most {most_bytes(name)} bytes, and {MOST_BYTES} bytes in all"
+                    raise package_error(uri, name, "larger", expected)
                 sink.write(chunk)
     except (OSError, ValueError) as error:
         raise _unreadable(uri, name, error) from error

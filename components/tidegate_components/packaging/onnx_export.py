@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.packaging.verify import package_error
+from tidegate_components.packaging.layout import package_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from tidegate_components.models.inputs import Arrays
     from tidegate_components.models.scoring import Scorer
 
-__all__ = ["MOST_DIFFERENCE", "OPSET", "check_parity", "export_onnx", "onnx_scores"]
+__all__ = ["MOST_DIFFERENCE", "ONE_FILE", "OPSET", "check_parity", "export_onnx", "onnx_scores", "weight_bytes"]
 
 OPSET = 18
+ONE_FILE = 1_900_000_000
+"""Bytes of weights that one protobuf file surely holds: its limit is 2 GiB."""
 MOST_DIFFERENCE = 1e-5
 """Greatest absolute difference of a probability between torch and onnxruntime."""
 
 
-def export_onnx(scorer: Scorer, path: Path, example: Arrays) -> None:
-    """Write the scorer as one ONNX file: `ids` Int64 [N, C], `dense` Float32 [N, D] -> `score` Float32 [N, 1]."""
+def export_onnx(scorer: Scorer, path: Path, example: Arrays, external_above: int = ONE_FILE) -> None:
+    """Write the scorer as ONNX: `ids` Int64 [N, C], `dense` Float32 [N, D] -> `score` Float32 [N, 1].
+
+    Weights of more than `external_above` bytes lie in `model.onnx.data` beside it: a protobuf file holds 2 GiB at most.
+    """
     import torch
 
     arguments = (torch.from_numpy(example.ids[:2]), torch.from_numpy(example.dense[:2]))
@@ -38,18 +43,19 @@ def export_onnx(scorer: Scorer, path: Path, example: Arrays) -> None:
     )
     assert program is not None  # noqa: S101 - dynamo=True gives a program
     path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(str(path), include_initializers=True, external_data=False)
+    program.save(str(path), include_initializers=True, external_data=weight_bytes(scorer) > external_above)
+
+
+def weight_bytes(scorer: Scorer) -> int:
+    """What the parameters and buffers take."""
+    return sum(value.numel() * value.element_size() for value in scorer.state_dict().values())
 
 
 def onnx_scores(path: Path, ids: np.ndarray[Any, Any], dense: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Probabilities [N] by onnxruntime on one CPU thread."""
-    import onnxruntime
+    from tidegate_components.packaging.score import onnx_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    scores: np.ndarray[Any, Any] = session.run(["score"], {"ids": ids, "dense": dense})[0][:, 0]
+    scores: np.ndarray[Any, Any] = onnx_session(path).run(["score"], {"ids": ids, "dense": dense})[0][:, 0]
     return scores
 
 

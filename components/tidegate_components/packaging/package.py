@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tidegate_api.model_package import InputTensor, ModelManifest, OutputTensor, SignatureFeature
-from tidegate_components.packaging.layout import MANIFEST, write_sums
+from tidegate_components.packaging.layout import MANIFEST, package_error, write_sums
+from tidegate_components.packaging.onnx_export import ONE_FILE
 from tidegate_components.packaging.triton import model_config
 from tidegate_components.packaging.verify import verify
 from tidegate_components.storage import replacing
@@ -17,15 +18,21 @@ from tidegate_components.storage import replacing
 if TYPE_CHECKING:
     import numpy as np
 
-    from tidegate_components.models.inputs import Arrays, Inputs
+    from tidegate_api.model_package import Quantization
+    from tidegate_components.models.inputs import Arrays, Bag, Inputs
     from tidegate_components.models.scoring import Scorer
 
-__all__ = ["Provenance", "UnknownIds", "package_model"]
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Options", "Provenance", "UnknownIds", "package_model", "parity_rows"]
 
 UnknownIds = Literal["fold", "error"]
 
 _TOLERANCE = {"absolute": 1e-4, "relative": 1e-4}
 _GOLDEN_ROWS = (1, 3, 8)
+_PARITY_ROWS = 10_000
+_STRANGE_ROWS = 64
+"""Rows of each kind of oddity that the parity rows begin with."""
 
 
 @dataclass(frozen=True)
@@ -39,62 +46,126 @@ class Provenance:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a model is packaged. Above `external_above` bytes weights lie in model.onnx.data, beside model.onnx."""
+
+    unknown_ids: UnknownIds = "fold"
+    quantize: Literal["", "int8"] = ""
+    max_auc_loss: float = 0.001
+    sign: Path | None = None
+    external_above: int = ONE_FILE
+
+
 def package_model(
-    model: Path, test_set: Path, report: Path, into: Path, provenance: Provenance, unknown_ids: UnknownIds = "fold"
-) -> str:
+    model: Path, test_set: Path, report: Path, into: Path, provenance: Provenance, unknown_ids: UnknownIds = "fold",
+    options: Options | None = None,
+) -> str:  # fmt: skip
     """Package the model folder `model` (Scorer.save) into the folder `into`; returns the package's digest.
 
     Golden rows are real rows of the test set with known ids. `unknown_ids: error` leaves the folding of unknown ids out
-    of the graph, so that such a row fails at run time. Raises PackageError where ONNX and torch differ.
+    of the graph, so that such a row fails at run time. Raises PackageError where ONNX and torch differ, and where int8
+    costs more AUC on the test set than `options` allow; KeyFileError where the key to sign with is none.
     """
     from tidegate_components.models.inputs import read_set
     from tidegate_components.models.scoring import Scorer
 
+    chosen = options or Options(unknown_ids)
     folding = Scorer.load(model)
     rows, inputs = read_set(test_set, folding.inputs)
-    scorer = folding if unknown_ids == "fold" else folding.without_fold()
+    scorer = folding if chosen.unknown_ids == "fold" else folding.without_fold()
     with replacing(into) as beside:
         beside.mkdir()
         onnx = beside / "repository" / provenance.name / "1" / "model.onnx"
-        _write_model(scorer, onnx, rows, provenance.name, inputs)
-        _write_golden(beside / "golden", onnx, _known(rows, inputs))
+        quantization = _write_model(scorer, onnx, rows, inputs, chosen)
+        (onnx.parent.parent / "config.pbtxt").write_text(
+            model_config(provenance.name, len(inputs.id_columns), len(inputs.numerics))
+        )
+        _write_golden(beside / "golden", onnx, known_rows(rows, inputs))
         _write_reference(beside / "reference", rows, inputs, folding.scores(rows.ids, rows.dense))
         shutil.copyfile(report, beside / "report.html")
-        (beside / MANIFEST).write_text(_manifest(inputs, provenance).model_dump_json(by_alias=True, indent=1))
-        digest = write_sums(beside)
-        verify(beside, digest)
+        manifest = _manifest(inputs, provenance, quantization)
+        (beside / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+        return _seal(beside, chosen.sign)
+
+
+def _seal(package: Path, key: Path | None) -> str:
+    """List, verify and, with a key, sign; returns the digest."""
+    from tidegate_components.packaging.signature import sign
+
+    digest = write_sums(package)
+    verify(package, digest)
+    if key:
+        sign(package, key)
     return digest
 
 
-def _write_model(scorer: Scorer, onnx: Path, rows: Arrays, name: str, inputs: Inputs) -> None:
+def _write_model(scorer: Scorer, onnx: Path, rows: Arrays, inputs: Inputs, options: Options) -> Quantization | None:
+    """The ONNX of the scorer, checked against torch, and then made smaller where that is asked for."""
     from tidegate_components.packaging.onnx_export import check_parity, export_onnx
+    from tidegate_components.packaging.quantize import quantize
 
-    export_onnx(scorer, onnx, _known(rows, inputs))
-    check_parity(scorer, onnx, _with_strangers(rows, inputs) if scorer.fold else _known(rows, inputs))
-    config = model_config(name, len(inputs.id_columns), len(inputs.numerics))
-    (onnx.parent.parent / "config.pbtxt").write_text(config)
+    known = known_rows(rows, inputs)
+    export_onnx(scorer, onnx, known, options.external_above)
+    check_parity(scorer, onnx, parity_rows(rows, inputs) if scorer.fold else known)
+    if options.quantize:
+        return quantize(onnx, rows if scorer.fold else known, options.max_auc_loss, options.external_above)
+    return None
 
 
-def _known(rows: Arrays, inputs: Inputs) -> Arrays:
-    """The rows whose every id has a row of its own."""
+def known_rows(rows: Arrays, inputs: Inputs) -> Arrays:
+    """The rows whose every id has a row of its own and whose numbers are all there.
+
+    Raises PackageError where there are fewer than the golden requests need.
+    """
     import numpy as np
 
-    limits = np.array([bag.rows for bag in inputs.bags for _ in bag.columns])
-    return _take(rows, np.flatnonzero((rows.ids < limits).all(axis=1)))
+    whole = np.isfinite(rows.dense).all(axis=1)
+    for bag in inputs.bags:
+        if bag.columns:
+            whole &= _known(rows.ids[:, inputs.columns_of(bag.name)], bag).all(axis=1)
+    found = np.flatnonzero(whole)
+    if len(found) < sum(_GOLDEN_ROWS):
+        raise package_error(
+            "to be made", "golden", f"{len(found)} of {len(whole)} rows without an unknown id or a missing number",
+            f"at least {sum(_GOLDEN_ROWS)}, for the golden requests", "give a larger sample of validation rows",
+        )  # fmt: skip
+    return _take(rows, found)
 
 
-def _with_strangers(rows: Arrays, inputs: Inputs) -> Arrays:
-    """The rows, the first of them with ids that nobody has seen (beyond the tables, and negative)."""
+def _known(ids: Array, bag: Bag) -> Array:
+    """Whether each id of a bag [N, columns] has a row of its own; an empty slot of several is no unknown id."""
     import numpy as np
 
-    ids = rows.ids.copy()
+    empty = ((ids < 0) | (ids == bag.none)) if len(bag.columns) > 1 else np.zeros(ids.shape, dtype=bool)
+    if bag.lookup == "identity":
+        return empty | ((ids >= 0) & (ids < bag.rows))
+    return empty | (np.isin(ids, bag.vocabulary) if bag.lookup == "vocabulary" else ids >= 0)
+
+
+def parity_rows(rows: Arrays, inputs: Inputs) -> Arrays:
+    """Up to 10,000 real rows; the first of them with what serving meets and training may not have.
+
+    64 rows each: with ids beyond the tables, with negative ids, with the greatest Int64, with no id in any bag (empty
+    lists), with zeros for numbers, with missing numbers where the model reads such.
+    """
+    import numpy as np
+
+    ids, dense = rows.ids[:_PARITY_ROWS].copy(), rows.dense[:_PARITY_ROWS].copy()
     limits = np.array([bag.rows for bag in inputs.bags for _ in bag.columns])
-    ids[:8] += limits * np.arange(1, 9)[: len(ids), None]
-    ids[8:10] = -1 - ids[8:10]
-    return _arrays(ids, rows.dense, rows.labels)
+    nothing = np.array([bag.none if len(bag.columns) > 1 else -1 for bag in inputs.bags for _ in bag.columns])
+    parts = [slice(start, start + _STRANGE_ROWS) for start in range(0, 6 * _STRANGE_ROWS, _STRANGE_ROWS)]
+    ids[parts[0]] += limits * np.arange(1, _STRANGE_ROWS + 1)[: len(ids[parts[0]]), None]
+    ids[parts[1]] = -1 - ids[parts[1]]
+    ids[parts[2]] = np.iinfo(np.int64).max - ids[parts[2]]
+    ids[parts[3]] = nothing
+    dense[parts[4]] = 0.0
+    if not np.isfinite(rows.dense).all():
+        dense[parts[5]] = np.nan
+    return _arrays(ids, dense, rows.labels[:_PARITY_ROWS])
 
 
-def _take(rows: Arrays, index: np.ndarray[Any, Any]) -> Arrays:
+def _take(rows: Arrays, index: Array) -> Arrays:
     return _arrays(rows.ids[index], rows.dense[index], rows.labels[index])
 
 
@@ -119,23 +190,40 @@ def _write_golden(folder: Path, onnx: Path, known: Arrays) -> None:
     (folder / "tolerance.json").write_text(json.dumps(_TOLERANCE))
 
 
-def _tensor(name: str, datatype: str, data: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _tensor(name: str, datatype: str, data: Array) -> dict[str, Any]:
     """A tensor in the JSON of the KServe v2 inference protocol."""
     return {"name": name, "datatype": datatype, "shape": list(data.shape), "data": data.flatten().tolist()}
 
 
-def _write_reference(folder: Path, rows: Arrays, inputs: Inputs, scores: np.ndarray[Any, Any]) -> None:
-    """What the test set looked like: deciles of numbers and scores, most frequent ids with their share."""
-    import numpy as np
-
+def _write_reference(folder: Path, rows: Arrays, inputs: Inputs, scores: Array) -> None:
+    """What the test set looked like: deciles of numbers and scores, share missing, most frequent ids with shares."""
     folder.mkdir()
     numbers = {name: rows.dense[:, i] for i, name in enumerate(inputs.numeric_columns)} | {"score": scores}
-    deciles = {name: np.quantile(values, np.linspace(0, 1, 11)).tolist() for name, values in numbers.items()}
     frequent = {name: _shares(rows.ids[:, i]) for i, name in enumerate(inputs.id_columns)}
-    (folder / "distributions.json").write_text(json.dumps({"rows": len(scores), "deciles": deciles, "ids": frequent}))
+    found = {
+        "rows": len(scores),
+        "deciles": {name: _deciles(values) for name, values in numbers.items()},
+        "missing": {name: _missing(values) for name, values in numbers.items()},
+        "ids": frequent,
+    }
+    (folder / "distributions.json").write_text(json.dumps(found))
 
 
-def _shares(ids: np.ndarray[Any, Any], most: int = 50) -> dict[str, float]:
+def _deciles(values: Array) -> list[float]:
+    import numpy as np
+
+    there = values[np.isfinite(values)]
+    found: list[float] = np.quantile(there, np.linspace(0, 1, 11)).tolist() if len(there) else []
+    return found
+
+
+def _missing(values: Array) -> float:
+    import numpy as np
+
+    return float(1.0 - np.isfinite(values).mean())
+
+
+def _shares(ids: Array, most: int = 50) -> dict[str, float]:
     import numpy as np
 
     values, counts = np.unique(ids, return_counts=True)
@@ -143,10 +231,12 @@ def _shares(ids: np.ndarray[Any, Any], most: int = 50) -> dict[str, float]:
     return {str(values[i]): float(counts[i] / len(ids)) for i in top}
 
 
-def _manifest(inputs: Inputs, provenance: Provenance) -> ModelManifest:
-    dense = [SignatureFeature(name=n.column, view=n.view, schema_hash=n.schema_hash) for n in inputs.numerics]
+def _manifest(inputs: Inputs, provenance: Provenance, quantization: Quantization | None) -> ModelManifest:
+    dense = [
+        SignatureFeature(name=n.column, view=n.view or None, schema_hash=n.schema_hash or None) for n in inputs.numerics
+    ]
     ids = [
-        SignatureFeature(name=column, view=bag.view, schema_hash=bag.schema_hash)
+        SignatureFeature(name=column, view=bag.view, schema_hash=bag.schema_hash, list_column=bag.list_column or None)
         for bag in inputs.bags
         for column in bag.columns
     ]
@@ -162,4 +252,5 @@ def _manifest(inputs: Inputs, provenance: Provenance) -> ModelManifest:
         data_digest=provenance.data_digest,
         code_version=provenance.code_version,
         run=provenance.run,
+        quantization=quantization,
     )

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate_components.packaging.verify import package_error
+from tidegate_components.packaging.layout import package_error
 from tidegate_components.storage import replacing
 
 __all__ = ["ServingSettings", "lay_repository"]

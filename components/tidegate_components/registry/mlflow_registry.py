@@ -6,23 +6,19 @@ Every call fails within seconds with a RegistryError where the tracking server d
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tidegate_api.errors import TidegateError
-from tidegate_api.model_package import DIGEST_TAG, FEATURE_VIEWS_TAG, PACKAGE_TAG
+from tidegate_api.model_package import DIGEST_TAG, FEATURE_VIEWS_TAG, PACKAGE_TAG, ModelManifest
+from tidegate_components.registry.connection import RegistryError, connected, is_missing, tracking_uri
+from tidegate_components.registry.status import point
+from tidegate_components.registry.versions import CODE_TAG, DATA_TAG, RUN_TAG, SIGNED_TAG, pages
+
+if TYPE_CHECKING:
+    from tidegate_components.packaging.verify import Verified
 
 __all__ = ["Champion", "Reader", "Registered", "RegistryError", "champion", "readers", "register", "tracking_uri"]
-
-
-class RegistryError(TidegateError):
-    """MLflow does not answer, or refuses. Trying again may help."""
-
-    transient = True
 
 
 @dataclass(frozen=True)
@@ -56,24 +52,13 @@ class Reader:
     schema_hash: str
 
 
-def tracking_uri(given: str = "") -> str:
-    """The tracking server: as given, else MLFLOW_TRACKING_URI. Raises RegistryError where neither is set."""
-    found = given or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not found:
-        raise RegistryError(
-            resource="MLflow", field="mlflow_uri", value="", expected="the tracking server's address",
-            remedy="pass mlflow_uri=http://HOST:PORT or set MLFLOW_TRACKING_URI",
-        )  # fmt: skip
-    return found
-
-
 def champion(uri: str, model: str, alias: str = "champion") -> Champion:
     """The version of `model` that `alias` names; an empty Champion where model or alias is not there yet."""
-    with _client(uri) as client:
+    with connected(uri) as client:
         try:
             version = client.get_model_version_by_alias(model, alias)
         except Exception as error:
-            if _is_missing(error):
+            if is_missing(error):
                 return Champion()
             raise
         metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
@@ -92,47 +77,40 @@ def register(
     """Log a run with the package as artifact `package`, register it as a version and point `alias` at it.
 
     The model's name and provenance come from the package's manifest. A package that is registered already (by digest)
-    is not registered again, so that a retry or a second run changes only the alias.
+    is not registered again, so that a retry or a second run changes only the alias; a signature that it got since then
+    is added.
     """
-    from tidegate_components.packaging.verify import verify
+    from tidegate_components.packaging.verify import verify_package
 
-    manifest = verify(package, digest)
-    with _client(uri) as client:
-        _ensure_model(client, manifest.name)
-        version = _version_of(client, manifest.name, digest)
+    found = verify_package(package, digest)
+    name = found.manifest.name
+    with connected(uri) as client:
+        _ensure_model(client, name)
+        version = _version_of(client, name, digest)
         if version is None:
-            tags = {"tidegate.run": manifest.run, "tidegate.code_version": manifest.code_version}
-            tags |= {"tidegate.data_digest": manifest.data_digest}
-            run = _log_run(client, _experiment(client, uri, manifest.name), package, params, metrics, tags)
-            version = _new_version(
-                client, manifest.name, run, {DIGEST_TAG: digest, **_views_tag(manifest.feature_views)}
-            )
-        client.set_registered_model_alias(manifest.name, alias, version.version)
-        package_uri = version.tags[PACKAGE_TAG]
-        return Registered(manifest.name, str(version.version), digest, package_uri, version.run_id)
+            tags = _provenance(found.manifest)
+            run = _log_run(client, _experiment(client, uri, name), package, params, metrics, tags)
+            version = _new_version(client, name, run, {DIGEST_TAG: digest, **tags, **_facts(found)})
+        elif found.has_signature and version.tags.get(SIGNED_TAG) != "true":
+            _add_signature(client, version, package)
+        point(client, name, alias, str(version.version))
+        return Registered(name, str(version.version), digest, version.tags[PACKAGE_TAG], version.run_id)
 
 
-@contextmanager
-def _client(uri: str) -> Iterator[Any]:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    try:
-        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (MlflowException, OSError) as error:
-        raise RegistryError(
-            resource="MLflow", field="mlflow_uri", value=uri,
-            expected=f"a tracking server that answers ({str(error).splitlines()[0][:300]})",
-            remedy="check the address and that the server is up",
-        ) from error  # fmt: skip
+def _provenance(manifest: ModelManifest) -> dict[str, str]:
+    return {RUN_TAG: manifest.run, CODE_TAG: manifest.code_version, DATA_TAG: manifest.data_digest}
 
 
-def _is_missing(error: Exception) -> bool:
-    code = getattr(error, "error_code", "")
-    return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in str(error))
+def _facts(found: Verified) -> dict[str, str]:
+    views = json.dumps(found.manifest.feature_views, sort_keys=True)
+    return {FEATURE_VIEWS_TAG: views, SIGNED_TAG: str(found.has_signature).lower()}
+
+
+def _add_signature(client: Any, version: Any, package: Path) -> None:
+    from tidegate_components.packaging.layout import SIGNATURE
+
+    client.log_artifact(version.run_id, str(package / SIGNATURE), "package")
+    client.set_model_version_tag(version.name, version.version, SIGNED_TAG, "true")
 
 
 def _ensure_model(client: Any, name: str) -> None:
@@ -144,7 +122,7 @@ def _ensure_model(client: Any, name: str) -> None:
 
 
 def _version_of(client: Any, name: str, digest: str) -> Any | None:
-    versions = client.search_model_versions(f"name = '{name}'")
+    versions = pages(client.search_model_versions, filter_string=f"name = '{name}'")
     whole = [v for v in versions if v.tags.get(DIGEST_TAG) == digest and PACKAGE_TAG in v.tags]
     return max(whole, key=lambda version: int(version.version), default=None)
 
@@ -172,10 +150,6 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=beside))
 
 
-def _views_tag(views: dict[str, str]) -> dict[str, str]:
-    return {FEATURE_VIEWS_TAG: json.dumps(views, sort_keys=True)}
-
-
 def _new_version(client: Any, name: str, run: Any, tags: dict[str, str]) -> Any:
     package_uri = f"{run.info.artifact_uri}/package"
     return client.create_model_version(name, package_uri, run.info.run_id, tags=tags | {PACKAGE_TAG: package_uri})
@@ -183,7 +157,7 @@ def _new_version(client: Any, name: str, run: Any, tags: dict[str, str]) -> Any:
 
 def readers(uri: str, view: str) -> list[Reader]:
     """Every registered version that reads a feature view, newest first, model by model."""
-    with _client(uri) as client:
+    with connected(uri) as client:
         models = sorted(client.search_registered_models(), key=lambda model: str(model.name))
         return [reader for model in models for reader in _readers_of(client, model, view)]
 

@@ -29,7 +29,7 @@ def test_a_package_is_registered_once_and_fetched_through_the_server(
     again = register(*args, "champion", {"epochs": "2"}, {"auc": 0.71})
     assert first == again
     assert first.package_uri.startswith("mlflow-artifacts:/")
-    assert champion(mlflow_url, "ctr-ranker") == Champion(first.version, {"auc": 0.71})
+    assert champion(mlflow_url, "ctr-ranker") == Champion(first.version, {"auc": 0.71}, first.package_uri, first.digest)
     views = verify(trained.package, trained.digest).feature_views
     assert views
     for view, schema_hash in views.items():
