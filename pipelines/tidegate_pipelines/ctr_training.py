@@ -113,9 +113,15 @@ def ctr_training(
     )
     champion = _fresh(_light(steps.read_champion(mlflow_uri=mlflow_uri, model_name=model_name), "Read champion"))
     champion.after(judged)
-    gated = _light(
+    gated = _heavy(
         steps.gate(
-            metrics=judged.outputs["Output"], champion=champion.output, margin=gate_margin, model_name=model_name
+            metrics=judged.outputs["Output"],
+            champion=champion.output,
+            margin=gate_margin,
+            model_name=model_name,
+            model=trained.outputs["model"],
+            test_set=parts["test_set"],
+            mlflow_uri=mlflow_uri,
         ),
         "Champion gate",
         retries=0,

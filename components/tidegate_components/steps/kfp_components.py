@@ -155,18 +155,28 @@ def evaluate(
 
 @_light
 def read_champion(mlflow_uri: str, model_name: str) -> str:
-    """Read the champion's metrics from the registry."""
+    """Read the champion's metrics and the address of its package from the registry."""
     from tidegate_components.steps import tasks
 
     return tasks.read_champion(mlflow_uri, model_name)
 
 
-@_light
-def gate(metrics: str, champion: str, margin: float, model_name: str, verdict: Output[Markdown]) -> str:
-    """End the run where the challenger ranks worse than the champion."""
+@_heavy
+def gate(
+    metrics: str,
+    champion: str,
+    margin: float,
+    model_name: str,
+    verdict: Output[Markdown],
+    model: Input[Model] = None,
+    test_set: Input[Dataset] = None,
+    mlflow_uri: str = "",
+) -> str:
+    """End the run where the challenger is not shown to rank as well as the champion, on the same test rows."""
     from tidegate_components.steps import tasks
 
-    return tasks.gate_model(metrics, champion, margin, model_name, verdict)
+    rows = (model, test_set) if model and test_set else None
+    return tasks.gate_model(metrics, champion, margin, model_name, verdict, rows, mlflow_uri)
 
 
 @_heavy

@@ -184,21 +184,32 @@ def evaluate_model(
 
 
 def read_champion(mlflow_uri: str, model_name: str) -> str:
-    """registry.champion as JSON {version, metrics}; version "" where there is none."""
+    """registry.champion as JSON {version, metrics, package_uri, digest}; version "" where there is none."""
     from tidegate_components.registry.mlflow_registry import champion, tracking_uri
 
     return json.dumps(asdict(champion(tracking_uri(mlflow_uri), model_name)))
 
 
-def gate_model(metrics: str, champion: str, margin: float, model_name: str, verdict: Artifact) -> str:
-    """evaluation.gate; writes the verdict, and ends the run with a GateError where the challenger fails."""
+def gate_model(
+    metrics: str, champion: str, margin: float, model_name: str, verdict: Artifact,
+    rows: tuple[Artifact, Artifact] | None = None, mlflow_uri: str = "",
+) -> str:  # fmt: skip
+    """evaluation.champion on `rows` (model, test set), else evaluation.gate on what was recorded; writes the verdict.
+
+    Ends the run with a GateError where the challenger fails.
+    """
+    from tidegate_components.evaluation.champion import Known, Outcome, judge_on_rows, outcome_markdown
     from tidegate_components.evaluation.gate import judge, require
 
-    best = json.loads(champion)
-    found = judge(json.loads(metrics)["wide_deep"], best["metrics"], margin, f"champion version {best['version']}")
-    Path(verdict.path).write_text(f"**{'Passed' if found.passed else 'Failed'}.** {found.sentence}\n")
-    require(found, model_name)
-    return found.sentence
+    best, challenger = Known(**json.loads(champion)), json.loads(metrics)["wide_deep"]
+    if rows is None:
+        found = Outcome(judge(challenger, best.metrics or {}, margin, best.name), {})
+    else:
+        model, test_set = (Path(part.path) for part in rows)
+        found = judge_on_rows(best, challenger, margin, model, test_set, mlflow_uri)
+    Path(verdict.path).write_text(outcome_markdown(found))
+    require(found.verdict, model_name)
+    return found.verdict.sentence
 
 
 def package_trained(
