@@ -111,9 +111,9 @@ def score_files(
     """
     shape = form or Form()
     _check_places(source, out)
+    started = time.monotonic()
+    files = [_planned(path, source, model, shape) for path in _found(source)]
     with _working(out) as work:
-        started = time.monotonic()
-        files = [_planned(path, source, model, shape) for path in _found(source)]
         run = _Run(model, shape, work, tell, sum(file.rows for file in files), started)
         for file in files:
             _score_file(run, file, out if source.is_file() else out / file.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ def export_onnx(scorer: Scorer, path: Path, example: Arrays, external_above: int
     """
     import torch
 
+    _quiet()
     arguments = (torch.from_numpy(example.ids[:2]), torch.from_numpy(example.dense[:2]))
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(
@@ -42,8 +44,22 @@ def export_onnx(scorer: Scorer, path: Path, example: Arrays, external_above: int
         verbose=False,
     )
     assert program is not None  # noqa: S101 - dynamo=True gives a program
+    _tidy(program.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path), include_initializers=True, external_data=weight_bytes(scorer) > external_above)
+
+
+def _quiet() -> None:
+    """The exporter warns of torchvision's operators, which no model here has."""
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+
+
+def _tidy(model: Any) -> None:
+    """A table that is read in several places is kept once, and no stack traces of this machine go along."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
+
+    DeduplicateHashedInitializersPass(size_limit=1 << 62)(model)
+    ClearMetadataAndDocStringPass()(model)
 
 
 def weight_bytes(scorer: Scorer) -> int:

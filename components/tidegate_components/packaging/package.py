@@ -123,7 +123,8 @@ def known_rows(rows: Arrays, inputs: Inputs) -> Arrays:
     whole = np.isfinite(rows.dense).all(axis=1)
     for bag in inputs.bags:
         if bag.columns:
-            whole &= _known(rows.ids[:, inputs.columns_of(bag.name)], bag).all(axis=1)
+            table = inputs.bag(bag.shares) if bag.shares else bag
+            whole &= _known(rows.ids[:, inputs.columns_of(bag.name)], bag, table).all(axis=1)
     found = np.flatnonzero(whole)
     if len(found) < sum(_GOLDEN_ROWS):
         raise package_error(
@@ -133,14 +134,14 @@ def known_rows(rows: Arrays, inputs: Inputs) -> Arrays:
     return _take(rows, found)
 
 
-def _known(ids: Array, bag: Bag) -> Array:
-    """Whether each id of a bag [N, columns] has a row of its own; an empty slot of several is no unknown id."""
+def _known(ids: Array, bag: Bag, table: Bag) -> Array:
+    """Whether each id of a bag [N, columns] has a row in its table; an empty slot of several is no unknown id."""
     import numpy as np
 
     empty = ((ids < 0) | (ids == bag.none)) if len(bag.columns) > 1 else np.zeros(ids.shape, dtype=bool)
-    if bag.lookup == "identity":
-        return empty | ((ids >= 0) & (ids < bag.rows))
-    return empty | (np.isin(ids, bag.vocabulary) if bag.lookup == "vocabulary" else ids >= 0)
+    if table.lookup == "identity":
+        return empty | ((ids >= 0) & (ids < table.rows))
+    return empty | (np.isin(ids, table.vocabulary) if table.lookup == "vocabulary" else ids >= 0)
 
 
 def parity_rows(rows: Arrays, inputs: Inputs) -> Arrays:

@@ -82,7 +82,8 @@ def _rewrite(path: Path, external_above: int) -> tuple[int, int]:
 
     model = onnx.load(str(path))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    wanted = {name: kind for name, kind in _uses(model.graph).items() if name in weights and _pays(weights[name], kind)}
+    uses = _uses(model.graph, {name: list(tensor.dims) for name, tensor in weights.items()})
+    wanted = {name: kind for name, kind in uses.items() if _pays(weights[name], kind)}
     for name, kind in wanted.items():
         _table(model.graph, weights[name]) if kind == "table" else _product(model.graph, weights[name])
     onnx.checker.check_model(model) if model.ByteSize() < external_above else None
@@ -102,18 +103,28 @@ def _save(model: Any, path: Path, external_above: int) -> None:
         onnx.save_model(model, str(path))
 
 
-def _uses(graph: Any) -> dict[str, str]:
-    """Weight -> table (only ever gathered by row) or product (only ever the right factor of products)."""
+def _uses(graph: Any, weights: dict[str, list[int]]) -> dict[str, str]:
+    """Weight -> table (only ever read by row) or product (only ever the right factor of products)."""
+    widths = {value.name: _last_dim(value) for value in graph.value_info}
     found: dict[str, set[str]] = {}
     for node in graph.node:
         for place, name in enumerate(node.input):
-            found.setdefault(name, set()).add(_use(node, place))
+            if name in weights:
+                whole_rows = weights[name][-1:] == [widths.get(node.output[0], 0)]
+                found.setdefault(name, set()).add(_use(node, place, whole_rows))
     return {name: next(iter(uses)) for name, uses in found.items() if len(uses) == 1 and uses != {"other"}}
 
 
-def _use(node: Any, place: int) -> str:
+def _last_dim(value: Any) -> int:
+    dims = value.type.tensor_type.shape.dim
+    return int(dims[-1].dim_value) if dims else 0
+
+
+def _use(node: Any, place: int, whole_rows: bool) -> str:
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     if node.op_type == "Gather" and place == 0 and not attributes.get("axis"):
+        return "table"
+    if node.op_type == "GatherND" and place == 0 and not attributes.get("batch_dims") and whole_rows:
         return "table"
     return "product" if node.op_type in {"MatMul", "Gemm"} and place == 1 else "other"
 
@@ -125,7 +136,7 @@ def _pays(tensor: Any, kind: str) -> bool:
 
 
 def _table(graph: Any, tensor: Any) -> None:
-    """Every Gather(table, i) becomes Gather(int8 table, i) as Float32 times Gather(scales, i)."""
+    """Every Gather(table, i) becomes Gather(int8 table, i) as Float32 times Gather(scales, i); GatherND likewise."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -135,12 +146,15 @@ def _table(graph: Any, tensor: Any) -> None:
     name = tensor.name
     _replace(graph, tensor, numpy_helper.from_array(whole, name), numpy_helper.from_array(scales, f"{name}_scale"))
     for index, node in reversed(list(enumerate(graph.node))):
-        if node.op_type == "Gather" and node.input[0] == name:
-            out, rows = node.output[0], node.input[1]
-            node.output[0] = f"{out}_int8"
+        if node.op_type in {"Gather", "GatherND"} and node.input[0] == name:
+            out = node.output[0]
+            scale = type(node)()
+            scale.CopyFrom(node)
+            node.output[0], scale.output[0], scale.input[0] = f"{out}_int8", f"{out}_scale", f"{name}_scale"
+            scale.name = f"{node.name}_scale"
             more = [
                 helper.make_node("Cast", [f"{out}_int8"], [f"{out}_float"], to=TensorProto.FLOAT),
-                helper.make_node("Gather", [f"{name}_scale", rows], [f"{out}_scale"], axis=0),
+                scale,
                 helper.make_node("Mul", [f"{out}_float", f"{out}_scale"], [out]),
             ]
             for one in reversed(more):
