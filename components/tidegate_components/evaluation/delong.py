@@ -53,9 +53,9 @@ def area_of(ranking: Ranking, labels: Array, weights: Array | None = None) -> Ar
     outranked = (np.cumsum(negative) - negative / 2) / negative.sum()
     outranking = 1 - (np.cumsum(positive) - positive / 2) / positive.sum()
     value = float(positive @ outranked / positive.sum())
-    clicked = labels[ranking.order] == 1
+    centred = [np.repeat(part - value, runs.rows) for part in (outranked, outranking)]
     components = np.empty(len(labels))
-    components[ranking.order] = np.where(clicked, outranked[ranking.level], outranking[ranking.level]) - value
+    components[ranking.order] = np.where(labels[ranking.order] == 1, *centred)
     return Area(value, components)
 
 

@@ -121,10 +121,13 @@ def _error(statistic: Statistic) -> float:
 
 
 def _drawn(statistic: Statistic, value: float, confidence: float, draws: int, seed: int) -> Estimate:
-    """Draws about their own mean: a distance such as ECE is greater in each draw than in the data."""
-    found = bootstrap([statistic], draws, seed)[:, 0]
-    low, high = interval_of(found, confidence) - np.nanmean(found)
-    return Estimate(value, *within(statistic.bounds, value + low, value + high))
+    """The basic bootstrap, reaching to the value itself.
+
+    A distance such as ECE is greater in each draw than in the data, as it is greater in the data than in truth: so the
+    draws are mirrored at the value (Davison & Hinkley 1997, 5.2.1).
+    """
+    low, high = interval_of(bootstrap([statistic], draws, seed)[:, 0], confidence)
+    return Estimate(value, *within(statistic.bounds, min(2 * value - high, value), max(2 * value - low, value)))
 
 
 def within(bounds: tuple[float, float], low: float, high: float) -> tuple[float, float]:
