@@ -99,7 +99,10 @@ def parse_margins(given: list[str], k: int) -> Margins:
 
 
 def compare(challenger: Rows, baseline: Rows, settings: Settings, margins: Margins) -> dict[str, Compared]:
-    """Every metric of both on the same rows: AUC by the paired DeLong test, the rest by a paired bootstrap."""
+    """Every metric of both on the same rows: AUC by the paired DeLong test, the rest by a paired bootstrap.
+
+    An objective that these rows do not offer, such as GAUC without groups, cannot be judged and so does not pass.
+    """
     rankings = rank(challenger.scores), rank(baseline.scores)
     found = {"auc": _auc(challenger, rankings, settings)}
     first, second = (
@@ -109,6 +112,8 @@ def compare(challenger: Rows, baseline: Rows, settings: Settings, margins: Margi
     for name in ("gauc", "logloss", "calibration_error", "ece", f"ndcg_at_{settings.k}"):
         if name in first:
             found[name] = _drawn(name, first[name], second[name], settings)
+    for name in set(margins.objectives) - set(found):
+        found[name] = Compared(None, None, None, None, None, None, True)
     return {name: _judged(compared, *margins.of(name)) for name, compared in found.items()}
 
 

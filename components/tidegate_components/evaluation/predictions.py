@@ -80,12 +80,16 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
     """Read a Parquet file, folder or glob. Raises EvaluationError naming file, column and row for whatever is wrong."""
     table, name = _read(path, columns), f"predictions {path.name}"
     group = None if columns.group is None else _whole(table, columns.group, name, "a group in every row")
+    if columns.group is not None:
+        _flat(table, columns.group, name)
     rows = Rows(
         _labels(table, columns.label, name),
         _scores(table, columns.score, name),
         None if group is None else _codes(group),
         None if columns.weight is None else _weights(table, columns.weight, name),
     )
+    for column in columns.slices:
+        _flat(table, column, name)
     key = None if columns.key is None else _unique(table, columns.key, name)
     return Predictions(name, rows, group, key, {column: table[column] for column in columns.slices})
 
@@ -120,6 +124,12 @@ def _whole(table: pa.Table, column: str, name: str, expected: str) -> pa.Chunked
         row = int(np.argmax(pc.is_null(values).to_numpy()))
         raise _wrong(name, column, row, None, expected)
     return values
+
+
+def _flat(table: pa.Table, column: str, name: str) -> None:
+    if pa.types.is_nested(table[column].type):
+        kind, expected = str(table[column].type), "plain values, no lists or structs"
+        raise _bad(name, f"column {column}", kind, expected, "write one value a row")
 
 
 def _wrong(name: str, column: str, row: int, value: object, expected: str) -> EvaluationError:

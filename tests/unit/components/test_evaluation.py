@@ -106,6 +106,8 @@ def test_slices_cover_every_row(tmp_path: Path) -> None:
         ({"w": [0.0] * 2000}, ["--weight", "w"], "expected a weight above 0 in some row"),
         ({"user_id": [None] + [1] * 1999}, ["--group", "user_id"], "expected a group in every row"),
         ({}, ["--group", "who"], "column is 'who', expected one of the columns age, gender, label"),
+        ({"gender": [["f"]] * 2000}, ["--slice", "gender"], "column gender is 'list<element: string>', expected plain"),
+        ({"user_id": [[1]] * 2000}, ["--group", "user_id"], "expected plain values, no lists or structs"),
         ({}, ["--margin", "auc=-1"], "--margin is 'auc=-1', expected METRIC=LOSS with one of auc, gauc"),
         ({}, ["--margin", "speed=1"], "expected METRIC=LOSS"),
         ({}, ["--confidence", "1"], "--confidence is 1.0, expected from 0.5 to below 1"),
@@ -144,6 +146,13 @@ def test_a_better_challenger_passes_and_a_worse_one_fails_with_one(tmp_path: Pat
     page = (tmp_path / "out" / "report.html").read_text()
     assert "The challenger fails" in page
     assert "Is it as good as the baseline?" in page
+
+
+def test_an_objective_that_cannot_be_judged_does_not_pass(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.parquet")
+    done = evaluate(tmp_path, "--baseline", str(file), "--margin", "gauc=0.01", file=file)
+    assert done.exit_code == 1
+    assert "its GAUC cannot be judged on these rows" in metrics(tmp_path)["verdict"]["sentence"]
 
 
 def test_a_baseline_in_another_order_is_joined_by_its_key(tmp_path: Path) -> None:
