@@ -41,6 +41,7 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("model", "registry", "promotedAlias", to="challenger"), "promotedAlias must differ"),
     (setting("strategy", "canary", "steps", to=_SAME_WEIGHTS), "must not set the same weight"),
     (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "64 hex digits"),
+    (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 
 _KAFKA = {"bootstrapServers": "kafka:9092", "topic": "events"}

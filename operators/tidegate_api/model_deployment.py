@@ -23,6 +23,8 @@ __all__ = [
     "CanaryStatus",
     "Evidence",
     "HistoryEntry",
+    "KeyPlace",
+    "KeyRef",
     "Metric",
     "ModelDeployment",
     "ModelDeploymentSpec",
@@ -30,6 +32,7 @@ __all__ = [
     "ModelSource",
     "Outcome",
     "Pause",
+    "PublicKeyFrom",
     "RegistrySource",
     "ResolvedModel",
     "Retiring",
@@ -45,6 +48,7 @@ __all__ = [
     "Strategy",
     "Tally",
     "Verdict",
+    "Verification",
 ]
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
@@ -102,6 +106,56 @@ class PackageSource(Value):
     ] = None
 
 
+class KeyRef(Value):
+    """One key of a Secret or ConfigMap in the deployment's namespace."""
+
+    name: Name
+    """Name of the Secret or ConfigMap."""
+    key: Name
+    """The key within it."""
+
+
+class KeyPlace(Value):
+    """The same as one value: which object of the deployment's namespace holds the key, and under what name."""
+
+    kind: Literal["Secret", "ConfigMap"]
+    name: str
+    key: str
+
+
+class PublicKeyFrom(Value):
+    """Where a public key lies: it is no secret, so a ConfigMap will do."""
+
+    rules: ClassVar = [
+        rule(
+            "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+            "exactly one of secretKeyRef and configMapKeyRef must be set",
+        )
+    ]
+
+    secret_key_ref: KeyRef | None = None
+    config_map_key_ref: KeyRef | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> PublicKeyFrom:
+        if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
+            raise ValueError("exactly one of secretKeyRef and configMapKeyRef")
+        return self
+
+    @property
+    def place(self) -> KeyPlace:
+        """Where to look."""
+        found = [("Secret", self.secret_key_ref), ("ConfigMap", self.config_map_key_ref)]
+        return next(KeyPlace(kind=kind, name=ref.name, key=ref.key) for kind, ref in found if ref)
+
+
+class Verification(Value):
+    """What a package must show before it is served, beside its digest."""
+
+    public_key_from: PublicKeyFrom
+    """PEM of one or more public Ed25519 keys; the package must be signed by one of them."""
+
+
 class ModelSource(Value):
     """Where the model comes from: the registry, or a pinned package."""
 
@@ -111,6 +165,9 @@ class ModelSource(Value):
 
     registry: RegistrySource | None = None
     package: PackageSource | None = None
+    verify: Annotated[
+        Verification | None, Field(description="Demand a signature; revisions that start from now on are held to it.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSource:
@@ -459,12 +516,13 @@ class RevisionImages(Value):
 class RevisionStatus(ResolvedModel):
     """A model package on a runtime. `hash` names its Deployment, Service and HPA.
 
-    `runtime` and `images` are those it was started with: what changes later belongs to another revision.
+    `runtime`, `images` and `public_key` are those it was started with: what changes later belongs to another revision.
     """
 
     hash: str
     runtime: Runtime | None = None
     images: RevisionImages | None = None
+    public_key: Annotated[KeyPlace | None, Field(description="Its package must be signed by the key there.")] = None
 
     @property
     def title(self) -> str:

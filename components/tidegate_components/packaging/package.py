@@ -158,7 +158,7 @@ def parity_rows(rows: Arrays, inputs: Inputs) -> Arrays:
     parts = [slice(start, start + _STRANGE_ROWS) for start in range(0, 6 * _STRANGE_ROWS, _STRANGE_ROWS)]
     ids[parts[0]] += limits * np.arange(1, _STRANGE_ROWS + 1)[: len(ids[parts[0]]), None]
     ids[parts[1]] = -1 - ids[parts[1]]
-    ids[parts[2]] = np.iinfo(np.int64).max - ids[parts[2]]
+    ids[parts[2]] = np.iinfo(np.int64).max - np.arange(len(ids[parts[2]]))[:, None]
     ids[parts[3]] = nothing
     dense[parts[4]] = 0.0
     if not np.isfinite(rows.dense).all():

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tidegate_api.model_deployment import ModelDeployment, RevisionImages, RevisionStatus, Runtime, ScalingTarget
+from tidegate_api.model_deployment import (
+    KeyPlace,
+    ModelDeployment,
+    RevisionImages,
+    RevisionStatus,
+    Runtime,
+    ScalingTarget,
+)
 from tidegate_operators.resources.metadata import (
     DEPLOYMENT_LABEL,
     REVISION_LABEL,
@@ -23,6 +30,7 @@ FETCH_CONTAINER = "fetch-package"
 _DRAIN_SECONDS = 10
 _GRACE_SECONDS = 45
 _GOLDEN_TRIES = 60
+_KEYS, _KEY_FILE = "/keys", "public-key.pem"
 
 
 def server_name(deployment: ModelDeployment, revision: RevisionStatus) -> str:
@@ -95,6 +103,7 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
 
 def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
     volumes, mounts = claims(revision.uri)
+    key_volumes, key_mounts = _public_key(revision.public_key)
     scratch = [
         {"name": "models", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
@@ -109,10 +118,20 @@ def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platfo
     return restricted_pod() | {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
-        "initContainers": [_fetch(deployment, revision, platform, mounts)],
+        "initContainers": [_fetch(deployment, revision, platform, [*mounts, *key_mounts])],
         "containers": [_triton(deployment, revision, platform)],
-        "volumes": [*scratch, *volumes],
+        "volumes": [*scratch, *volumes, *key_volumes],
     }
+
+
+def _public_key(key: KeyPlace | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volume and mount of the public key. Optional to kubelet, so that the fetch itself says that it is not there."""
+    if key is None:
+        return [], []
+    items = {"items": [{"key": key.key, "path": _KEY_FILE}], "optional": True}
+    secret, config_map = {"secret": {"secretName": key.name} | items}, {"configMap": {"name": key.name} | items}
+    volume = {"name": "public-key"} | (secret if key.kind == "Secret" else config_map)
+    return [volume], [{"name": "public-key", "mountPath": _KEYS}]
 
 
 def _fetch(
@@ -121,6 +140,7 @@ def _fetch(
     """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
     command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", "/models"]
     command += _serving_settings(_runtime(deployment, revision))
+    command += ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
     return {
         "name": FETCH_CONTAINER,
         "image": _images(deployment, revision, platform).fetch,

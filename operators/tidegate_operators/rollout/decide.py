@@ -71,7 +71,9 @@ def revision_of(
     runtime = deployment.spec.runtime
     name = content_hash({"digest": model.digest, "runtime": runtime.to_dict()})[:_HASH_LENGTH]
     named = model.model_dump()
-    return RevisionStatus(hash=name, runtime=runtime, images=images, **named)
+    verify = deployment.spec.model.verify
+    key = verify.public_key_from.place if verify else None
+    return RevisionStatus(hash=name, runtime=runtime, images=images, public_key=key, **named)
 
 
 def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> Decision:
@@ -126,7 +128,8 @@ def _start(observed: Observed, course: Course, target: RevisionStatus, now: date
     if status.rejected is not None:
         return course.saying(_rejected_sentence(status, target))
     if status.stable is not None and status.stable.hash == target.hash:
-        stable = target.model_copy(update={"images": status.stable.images or target.images})
+        kept = {"images": status.stable.images or target.images, "public_key": status.stable.public_key}
+        stable = target.model_copy(update=kept)
         return course.with_status(stable=stable).saying(_stable_sentence(observed, target))
     canary = CanaryStatus(revision=target, started_at=now, step_started_at=now)
     said = Announcement("Normal", "RolloutStarted", f"Rollout of {target.title} started.", target.hash, 0)

@@ -274,6 +274,21 @@ def test_a_threshold_fails_after_its_limit() -> None:
     assert story.status.verdict.outcome == "rolledBack"
 
 
+def test_stable_keeps_the_demand_for_a_signature_that_it_was_started_with() -> None:
+    source = {"secretKeyRef": {"name": "model-keys", "key": "public.pem"}}
+    model = {"registry": {"name": "ctr-ranker", "alias": "challenger"}, "verify": {"publicKeyFrom": source}}
+    story = Story().looks(4)
+    stable = story.status.stable
+    assert stable is not None
+    assert stable.public_key is None
+    again = decide(deployment(story.status, model=model), obeyed(story.decision, GOOD), story.now)
+    assert again.status.stable == stable
+    later = decide(deployment(story.status, model=model), obeyed(story.decision, NEXT), story.now)
+    assert later.status.canary is not None
+    assert later.status.canary.revision.public_key is not None
+    assert later.status.canary.revision.public_key.kind == "Secret"
+
+
 def test_stable_keeps_the_images_it_was_started_with() -> None:
     old, new = (RevisionImages(fetch=f"components:{n}", server=f"triton:{n}") for n in (1, 2))
     story = Story().looks(4, images=old).looks(2, images=new)

@@ -80,6 +80,39 @@ def test_the_package_is_fetched_by_digest_before_triton_starts() -> None:
     assert fetch["image"] == "components:1"
 
 
+_BY_ALIAS = {"registry": {"name": "ctr-ranker", "alias": "challenger"}}
+_SECRET = {"publicKeyFrom": {"secretKeyRef": {"name": "model-keys", "key": "public.pem"}}}
+_CONFIG_MAP = {"publicKeyFrom": {"configMapKeyRef": {"name": "model-keys", "key": "public.pem"}}}
+
+
+@pytest.mark.parametrize(
+    ("verify", "kind", "named"), [(_SECRET, "secret", "secretName"), (_CONFIG_MAP, "configMap", "name")]
+)
+def test_a_demanded_signature_reaches_the_fetch_as_a_read_only_file(
+    verify: dict[str, Any], kind: str, named: str
+) -> None:
+    pod = _pod(model=_BY_ALIAS | {"verify": verify})
+    volume = {"items": [{"key": "public.pem", "path": "public-key.pem"}], "optional": True, named: "model-keys"}
+    assert {"name": "public-key", kind: volume} in pod["volumes"]
+    (fetch,), (triton,) = pod["initContainers"], pod["containers"]
+    assert fetch["command"][-2:] == ["--key", "/keys/public-key.pem"]
+    assert {"name": "public-key", "mountPath": "/keys", "readOnly": True} in fetch["volumeMounts"]
+    assert "public-key" not in {mount["name"] for mount in triton["volumeMounts"]}
+
+
+def test_without_a_demand_nothing_is_mounted() -> None:
+    pod = _pod()
+    assert "--key" not in pod["initContainers"][0]["command"]
+    assert "public-key" not in {volume["name"] for volume in pod["volumes"]}
+
+
+def test_a_change_of_the_key_restarts_no_pod_of_a_standing_revision() -> None:
+    standing = revision_of(deployment(), GOOD)
+    demanding = deployment(model=_BY_ALIAS | {"verify": _SECRET})
+    assert revision_of(demanding, GOOD).hash == standing.hash
+    assert server_objects(demanding, standing, 2, PLATFORM)[1] == server_objects(deployment(), standing, 2, PLATFORM)[1]
+
+
 def test_what_the_runtime_says_reaches_the_served_configuration() -> None:
     batching = {"maxBatchSize": 256, "maxQueueDelay": "2ms"}
     pod = _pod(runtime={"gpus": 0, "backend": "onnxruntime", "instances": 2, "batching": batching})
