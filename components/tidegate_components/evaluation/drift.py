@@ -7,6 +7,7 @@ The distance is the population stability index, sum of (p - q) ln(p / q) over bi
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,10 @@ import pyarrow.parquet as pq
 from tidegate_components.evaluation.errors import EvaluationError
 from tidegate_components.storage import parquet_files
 
-__all__ = ["ACT", "WATCH", "ColumnDrift", "Drift", "find_drift"]
+__all__ = ["ACT", "MOST_ROWS", "WATCH", "ColumnDrift", "Drift", "call_of", "find_drift"]
 
 WATCH, ACT = 0.1, 0.25
-_MOST_ROWS = 50_000
+MOST_ROWS = 50_000
 _MOST_CATEGORIES = 30
 _MOST_TEXTS = 200
 
@@ -36,10 +37,10 @@ class ColumnDrift:
     missing_now: float
     missing_then: float
 
-    @property
-    def call(self) -> Literal["steady", "watch", "act"]:
-        """What the PSI asks for."""
-        return "act" if self.psi >= ACT else "watch" if self.psi >= WATCH else "steady"
+
+def call_of(psi: float) -> Literal["steady", "watch", "act"]:
+    """What a PSI asks for."""
+    return "act" if psi >= ACT else "watch" if psi >= WATCH else "steady"
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,22 @@ class Drift:
     rows_then: tuple[int, int]
 
 
-def find_drift(current: Path, reference: Path, without: set[str], html: Path, seed: int = 7) -> Drift:
-    """Compare the columns that both files have, but those in `without`; writes Evidently's own report to `html`.
+def find_drift(
+    current: Path,
+    reference: Path,
+    without: Container[str],
+    html: Path | None = None,
+    most: int = MOST_ROWS,
+    seed: int = 7,
+) -> Drift:
+    """Compare the columns that both files have, but those in `without`; Evidently's own report goes to `html`.
 
-    At most 50,000 rows of each are looked at, drawn evenly. Texts of more than 200 values are left out. Raises
+    At most so many rows of each are looked at, drawn evenly. Texts of more than 200 values are left out. Raises
     EvaluationError where nothing can be compared, or Evidently is not installed.
     """
     now, then = _schema(current), _schema(reference)
     shared = [name for name in now.names if name in then.names and name not in without]
-    tables = [_sample(path, shared, seed) for path in (current, reference)]
+    tables = [_sample(path, shared, most, seed) for path in (current, reference)]
     numbers, categories = _kinds(tables[0][0], tables[1][0])
     if not numbers and not categories:
         raise EvaluationError(
@@ -85,11 +93,11 @@ def _schema(path: Path) -> pa.Schema:
         ) from error  # fmt: skip
 
 
-def _sample(path: Path, columns: list[str], seed: int) -> tuple[pa.Table, int]:
+def _sample(path: Path, columns: list[str], most: int, seed: int) -> tuple[pa.Table, int]:
     table = pq.read_table(parquet_files(path), columns=columns, partitioning=None)
     rows = table.num_rows
-    if rows > _MOST_ROWS:
-        table = table.take(np.sort(np.random.default_rng(seed).choice(rows, _MOST_ROWS, replace=False)))
+    if rows > most:
+        table = table.take(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
     return table, rows
 
 
@@ -123,7 +131,7 @@ def _missing(table: pa.Table, name: str) -> float:
     return float(table[name].null_count / table.num_rows) if table.num_rows else 0.0
 
 
-def _evidently(now: Any, then: Any, numbers: list[str], categories: list[str], html: Path) -> dict[str, float]:
+def _evidently(now: Any, then: Any, numbers: list[str], categories: list[str], html: Path | None) -> dict[str, float]:
     """PSI by column."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
@@ -135,8 +143,10 @@ def _evidently(now: Any, then: Any, numbers: list[str], categories: list[str], h
             remedy="pip install 'tidegate[train]'",
         ) from error  # fmt: skip
     shape = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
-    report = Report([DataDriftPreset(method="psi", threshold=WATCH), DataSummaryPreset()])
+    quality = [] if html is None else [DataSummaryPreset()]
+    report = Report([DataDriftPreset(method="psi", threshold=WATCH), *quality])
     done = report.run(*(Dataset.from_pandas(frame, data_definition=shape) for frame in (now, then)))
-    done.save_html(str(html))
+    if html is not None:
+        done.save_html(str(html))
     drifts = [one for one in done.dict()["metrics"] if one["config"]["type"].rpartition(":")[2] == "ValueDrift"]
     return {one["config"]["column"]: float(one["value"]) for one in drifts}

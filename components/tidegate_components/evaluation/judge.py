@@ -28,7 +28,7 @@ MODEL, POPULARITY, REGRESSION = "wide_deep", "popularity", "logistic_regression"
 
 _TITLES = {"wide_deep": "Wide & Deep", "deepfm": "DeepFM", "dcn_v2": "DCN-V2", "dlrm": "DLRM"}
 _METRICS = ("auc", "gauc", "logloss", "calibration", "ndcg_at_10")
-_EXPLAINED_ROWS, _REPEATS = 4000, 3
+_EXPLAINED_ROWS, _REPEATS, _DRIFT_ROWS = 4000, 3, 5000
 
 Interval = tuple[float, float]
 
@@ -50,7 +50,8 @@ class Evaluation:
     """Metrics of `wide_deep`, `popularity` and `logistic_regression` on the same rows, and what explains them.
 
     `intervals` are by contender and metric, `differences` (model less baseline, low, high) by baseline and metric, of
-    95 % with users as what is independent; `importance` lists (input, AUC lost without it, low, high).
+    95 % with users as what is independent; `importance` lists (input, AUC lost without it, low, high), `drift` (column,
+    PSI of test to training rows, share missing in the test, in training).
     """
 
     metrics: dict[str, dict[str, float]]
@@ -64,6 +65,7 @@ class Evaluation:
     differences: dict[str, dict[str, tuple[float, float, float]]] = field(default_factory=dict)
     gains: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     importance: list[tuple[str, float, float, float]] = field(default_factory=list)
+    drift: list[tuple[str, float, float, float]] = field(default_factory=list)
 
     @property
     def beats_baselines(self) -> bool:
@@ -103,6 +105,7 @@ def evaluate(model: Path, train_set: Path, validation_set: Path, test_set: Path,
         differences={name: _differences(contenders[MODEL], contenders[name]) for name in (POPULARITY, REGRESSION)},
         gains={name: gains(rows.labels, rows.scores) for name, rows in contenders.items() if name != POPULARITY},
         importance=_importance(scorer, test),
+        drift=_drift(test_set, train_set, {*scorer.inputs.numeric_columns, "label"}),
     )
     with replacing(into) as beside:
         beside.write_text(json.dumps(plain(asdict(found)), indent=1))
@@ -165,6 +168,16 @@ def _importance(scorer: Scorer, test: Arrays) -> list[tuple[str, float, float, f
 
     found = permutation_importance(scorer.scores, some_rows(test, _EXPLAINED_ROWS), scorer.inputs, _REPEATS)
     return [(one.name, one.loss, one.low, one.high) for one in found]
+
+
+def _drift(test_set: Path, train_set: Path, columns: set[str]) -> list[tuple[str, float, float, float]]:
+    import pyarrow.parquet as pq
+
+    from tidegate_components.evaluation.drift import find_drift
+
+    others = set(pq.read_schema(test_set).names) - columns
+    found = find_drift(test_set, train_set, others, most=_DRIFT_ROWS)
+    return [(one.column, one.psi, one.missing_now, one.missing_then) for one in found.columns]
 
 
 def _times(test_set: Path) -> dict[str, str]:

@@ -175,4 +175,4 @@ def _drift(asked: Asked, into: Path, say: Say) -> Drift | None:
     say(f"looking for drift against {asked.reference.name}")
     names = asked.columns
     without = {name for name in (names.key, names.group, names.weight) if name is not None}
-    return find_drift(asked.predictions, asked.reference, without, into / "drift.html", asked.settings.seed)
+    return find_drift(asked.predictions, asked.reference, without, into / "drift.html", seed=asked.settings.seed)

@@ -27,7 +27,7 @@ th,td{padding:7px 10px;border-bottom:1px solid #dde4ea;text-align:right} th:firs
 th{font-size:14px;color:#3b4b5a} td small{display:block;color:#5a6b7b;max-width:330px}
 td+td small{margin-left:auto;font-weight:400} .left{text-align:left}
 td.best{font-weight:700;color:#0e6a4b} td.bad{font-weight:700;color:#b3402a}
-svg{max-width:100%;height:auto} td svg{display:block;margin-left:auto}
+svg{max-width:100%;height:auto} td svg{display:block;margin-left:auto;min-width:190px}
 figure{margin:10px 0} figcaption{font-size:14px;color:#5a6b7b} .pair{display:flex;flex-wrap:wrap;gap:16px}
 .pair figure{flex:1 1 380px}
 """

@@ -9,6 +9,7 @@ from tidegate_components.evaluation.compare import METRIC_NAMES, Compared
 from tidegate_components.evaluation.estimates import Estimate
 from tidegate_components.evaluation.judge_predictions import Judged, Part
 from tidegate_components.evaluation.page import Html, cells, headline, interval, page, section, table
+from tidegate_components.evaluation.report import drift_table
 
 if TYPE_CHECKING:
     from tidegate_components.evaluation.drift import Drift
@@ -129,18 +130,8 @@ def _slice_row(part: Part, axis: Axis, overall: float | None) -> str:
     return cells(part.name, f"{part.rows:,}", rate, value, drawn, ratio, reach)
 
 
-_CALLS = {"steady": "steady", "watch": "moved: watch it", "act": "moved far: act"}
-
-
 def _drift(drift: Drift) -> str:
-    rows = [
-        cells(
-            one.column, f"{one.psi:.3f}", _CALLS[one.call], f"{one.missing_now:.1%}", f"{one.missing_then:.1%}",
-            marks={2: "bad"} if one.call == "act" else None,
-        )
-        for one in drift.columns
-    ]  # fmt: skip
-    return table(("Column", "PSI", "", "Missing now", "Missing then"), rows)
+    return drift_table([(one.column, one.psi, one.missing_now, one.missing_then) for one in drift.columns])
 
 
 def _drift_note(drift: Drift) -> str:

@@ -7,11 +7,12 @@ from html import escape
 from pathlib import Path
 
 from tidegate_components.evaluation.charts import Axis, gains_chart, reliability_chart, whisker
+from tidegate_components.evaluation.drift import call_of
 from tidegate_components.evaluation.judge import MODEL, POPULARITY, REGRESSION, Evaluation, Slice
 from tidegate_components.evaluation.page import Html, cells, headline, interval, page, section, table
 from tidegate_components.storage import replacing
 
-__all__ = ["IMPORTANCE_NOTE", "importance_table", "render_report", "write_report"]
+__all__ = ["IMPORTANCE_NOTE", "drift_table", "importance_table", "render_report", "write_report"]
 
 _BASELINES = {REGRESSION: "Logistic regression", POPULARITY: "Popularity"}
 _METRICS = {
@@ -27,6 +28,10 @@ _DIFFERENCES = ("auc", "gauc", "logloss", "ndcg_at_10")
 IMPORTANCE_NOTE = (
     "An input is shuffled between the rows; what AUC loses is what the model had from it. Inputs that tell the same "
     "share their worth. Intervals are over repeated shuffles."
+)
+_DRIFT_NOTE = (
+    "Numbers of the test rows against those of the training rows, 5,000 of each: the population stability index by "
+    "Evidently, from 0.1 to watch, from 0.25 to act. Counts over a long window grow while a data set begins."
 )
 _SURE_NOTE = (
     "The difference on the same rows with its 95 % interval, users being what is independent; bold where zero lies "
@@ -58,6 +63,7 @@ def render_report(evaluation: Evaluation, model: str, facts: dict[str, str]) -> 
         section("Can its promises and its order be trusted?", _charts(evaluation)),
         section("For whom does it work?", _slice_table(evaluation)),
         section("What does it look at?", importance_table(evaluation.importance), note=IMPORTANCE_NOTE),
+        section("Has the data moved since training?", drift_table(evaluation.drift), note=_DRIFT_NOTE),
         section("What was trained", table((), (cells(name, value) for name, value in facts.items()))),
     ]
     return page(f"{model}: evaluation", under, parts)
@@ -160,3 +166,18 @@ def importance_table(importance: list[tuple[str, float, float, float]]) -> str:
     axis = Axis.around([0.0, *(end for _, _, low, high in importance for end in (low, high))])
     rows = (cells(name, f"{loss:+.4f}", whisker(loss, low, high, axis, 0.0)) for name, loss, low, high in importance)
     return table(("Input", "AUC lost without it", ""), rows)
+
+
+_CALLS = {"steady": "steady", "watch": "moved: watch it", "act": "moved far: act"}
+
+
+def drift_table(columns: list[tuple[str, float, float, float]]) -> str:
+    """Columns with PSI and shares missing now and then (name, psi, now, then), and what that asks for."""
+    rows = (
+        cells(
+            name, f"{psi:.3f}", _CALLS[call_of(psi)], f"{now:.1%}", f"{then:.1%}",
+            marks={2: "bad"} if call_of(psi) == "act" else None,
+        )
+        for name, psi, now, then in columns
+    )  # fmt: skip
+    return table(("Column", "PSI", "", "Missing now", "Missing then"), rows)
