@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tidegate_pipelines import cli_evaluate, cli_events, cli_features, cli_model, cli_pipeline
+from tidegate_pipelines import cli_evaluate, cli_events, cli_features, cli_model, cli_pipeline, cli_train
 
 __all__ = ["app", "main"]
 
@@ -22,6 +22,7 @@ app.add_typer(cli_features.app, name="features", help="Validate, join, materiali
 app.add_typer(cli_model.app, name="model", help="Fetch, verify and probe model packages.")
 app.add_typer(cli_events.app, name="events", help="Ingest, clean and join event logs.")
 app.add_typer(cli_evaluate.app)  # without a name: evaluate and explain become ours
+app.command("train")(cli_train.train)
 
 
 def main() -> None:

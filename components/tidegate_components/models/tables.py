@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from tidegate_components.models.config import Architecture
 from tidegate_components.models.inputs import Inputs
@@ -21,11 +21,16 @@ class TrainedModel(nn.Module):
     def __init__(self, inputs: Inputs, said: Architecture, tables: nn.Module, taste: Taste | None = None) -> None:
         super().__init__()
         self.tables = tables
+        self.slots = list(slot_tables(inputs))
         self.ranker = Ranker(inputs, said, taste)
 
     def forward(self, features: KeyedJaggedTensor, ids: Tensor, dense: Tensor, taste: Tensor) -> Tensor:
         """Logits [N] of rows (see `jagged`), ids [C, N], raw numbers [N, D], taste [N, T]."""
-        logits: Tensor = self.ranker(self.tables(features).values(), ids, dense, taste)
+        found = self.tables(features)
+        # sharded tables come in the order of the ranks that hold them
+        straight = found.keys() == self.slots
+        values = found.values() if straight else KeyedTensor.regroup([found], [self.slots])[0]
+        logits: Tensor = self.ranker(values, ids, dense, taste)
         return logits
 
 

@@ -52,11 +52,11 @@ class Learner:
 
 def alone(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
     """Everything in this process."""
-    torch.manual_seed(config.training.seed)
     tables = FusedEmbeddingBagCollection(
         table_configs(inputs, config.model), SPARSE[config.training.sparse.optimizer], sparse_arguments(config),
         device=torch.device("cpu"),
     )  # fmt: skip
+    torch.manual_seed(config.training.seed)
     model = TrainedModel(inputs, config.model, tables, taste)
     shards = [
         shard

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate_api.hashes import content_hash
-from tidegate_components.models.config import Config, Training
+from tidegate_components.models.config import Config, ConfigError, Training
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.storage import replacing
 
@@ -197,6 +197,7 @@ class _Run:
 
         self.inputs, rows, taste = _data(self.config, sets, self.hooks.inputs)
         self.learner = self.build(self.inputs, self.config, taste)
+        _check_even(self.config.training.batch_size, self.learner.part.world)
         if self.newest:
             checkpoint.load(self.newest, self.learner)
         else:
@@ -252,6 +253,14 @@ class _Run:
             self.learner,
             Position(phase, epoch, step, self.identity, [asdict(e) for e in self.epochs], spent),
         )
+
+
+def _check_even(batch_size: int, world: int) -> None:
+    if batch_size % world:
+        raise ConfigError(
+            resource="training configuration", field="training.batch_size", value=batch_size,
+            expected=f"a multiple of the {world} ranks", remedy="change it, or the number of ranks",
+        )  # fmt: skip
 
 
 def _said(config: Config) -> tuple[str, str]:

@@ -31,10 +31,10 @@ _ROW_WISE = 1 << 22
 def sharded(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
     """Joins the process group that torchrun's environment describes (gloo, or nccl where there are GPUs)."""
     device = _join()
-    torch.manual_seed(config.training.seed)
     said = config.training.sparse
     tables = EmbeddingBagCollection(tables=table_configs(inputs, config.model), device=torch.device("meta"))
     apply_optimizer_in_backward(SPARSE[said.optimizer], tables.parameters(), sparse_arguments(config))
+    torch.manual_seed(config.training.seed)
     model = TrainedModel(inputs, config.model, tables, taste)
     sharder: Any = EmbeddingBagCollectionSharder()
     plan = _planner(inputs, device).collective_plan(model, [sharder], dist.GroupMember.WORLD)

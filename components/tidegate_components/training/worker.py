@@ -1,0 +1,66 @@
+"""One rank of a training run: what torchrun, horovodrun and a TrainJob start.
+
+torchrun --standalone --nproc-per-node 2 -m tidegate_components.training.worker --order ORDER.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tidegate_api.errors import TidegateError
+from tidegate_components.models.config import parse_config
+from tidegate_components.training.run import Order, prepare_process, run
+
+__all__ = ["main", "read_order", "write_order"]
+
+ENGINES = ("alone", "sharded", "replicated")
+
+
+def write_order(path: Path, order: Order) -> None:
+    """An order as JSON, for ranks to read."""
+    paths = {name: str(getattr(order, name) or "") for name in ("train", "valid", "out", "start")}
+    path.write_text(json.dumps({"config": order.config.model_dump(mode="json"), "resume": order.resume, **paths}))
+
+
+def read_order(path: Path) -> Order:
+    """The inverse of write_order."""
+    said = json.loads(path.read_text())
+    start = Path(said["start"]) if said["start"] else None
+    train, valid, out = (Path(said[name]) for name in ("train", "valid", "out"))
+    return Order(parse_config(said["config"]), train, valid, out, start, said["resume"])
+
+
+def main() -> int:
+    """Take part in the run; 2 where the input is bad, with the sentence on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--order", type=Path, required=True)
+    parser.add_argument("--engine", choices=ENGINES, default="sharded")
+    given = parser.parse_args()
+    prepare_process()
+    try:
+        run(read_order(given.order), _engine(given.engine), lambda text: print(text, file=sys.stderr, flush=True))
+    except TidegateError as error:
+        print(f"tidegate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _engine(name: str):  # type: ignore[no-untyped-def]
+    if name == "sharded":
+        from tidegate_components.training.sharded import sharded
+
+        return sharded
+    if name == "replicated":
+        from tidegate_components.training.replicated import replicated
+
+        return replicated
+    from tidegate_components.training.learner import alone
+
+    return alone
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""`tidegate train`: a model from Parquet files and one configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate_pipelines.terminal import Json, print_json, progress, speaking
+
+__all__ = ["train"]
+
+
+def train(  # noqa: PLR0913, PLR0917 - the options of a public command
+    config: Annotated[Path, typer.Option(help="YAML: model, inputs, training (docs/training.md).")],
+    train: Annotated[Path, typer.Option(help="Training rows: a Parquet file or a folder of them.")],
+    valid: Annotated[Path, typer.Option(help="Rows that choose when to stop, later than the training rows.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: model/, metrics.json, sample.parquet, checkpoints/.")],
+    launcher: Annotated[str, typer.Option(help="local, torchrun, horovod or trainjob.")] = "local",
+    nproc: Annotated[int, typer.Option(min=1, help="Ranks of torchrun, horovod or the TrainJob.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Update this run (or its model/) by the rows of --train.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Train a model; writes metrics.json (examples per second, peak memory, metrics), the model and checkpoints.
+
+    Exit codes: 0 ok, 1 a rank failed, 2 bad input.
+
+    Example: tidegate train --config deepfm.yaml --train days/ --valid today.parquet --out run --launcher torchrun
+    """
+    from tidegate_components.models.config import read_config
+    from tidegate_components.training.launch import launch
+    from tidegate_components.training.run import Order
+
+    with speaking():
+        figures = launch(Order(read_config(config), train, valid, out, start, resume), launcher, nproc, progress)
+        if json_:
+            print_json(figures)
+            return
+        scored = f"AUC {figures['auc']:.5f}, LogLoss {figures['logloss']:.5f}"
+        spent = f"{figures['examples_per_second']:,.0f} examples/s, {figures['peak_memory_bytes'] / 2**30:.2f} GiB"
+        typer.echo(f"{scored} on the validation set after {figures['epochs']} epochs; {spent}; {out}")

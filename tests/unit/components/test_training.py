@@ -1,0 +1,241 @@
+"""Training runs: the same rows for any number of ranks, unbroken or resumed, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tidegate_components.models.arrays import read_set
+from tidegate_components.models.config import Config, Schedule, with_settings
+from tidegate_components.models.scoring import Scorer
+from tidegate_components.training.batches import Part, ahead, batches, steps_of
+from tidegate_components.training.incremental import grown
+from tidegate_components.training.launch import LaunchError, launch
+from tidegate_components.training.rows import ParquetRows
+from tidegate_components.training.run import Order
+from tidegate_components.training.schedule import factor
+from tidegate_pipelines.cli import app
+from unit.components.ranking_case import config, sets, table
+
+
+def quiet(_: str) -> None:
+    return
+
+
+def order(folder: Path, said: Config, **more: Any) -> Order:
+    train, valid = folder / "train.parquet", folder / "valid.parquet"
+    if not train.exists():
+        sets(folder)
+    return Order(**{"config": said, "train": train, "valid": valid, "out": folder / "run", **more})
+
+
+def predictions(run: Path) -> np.ndarray[Any, Any]:
+    scores: np.ndarray[Any, Any] = np.sort(pq.read_table(run / "predictions.parquet")["score"].to_numpy())
+    return scores
+
+
+def rows_of(folder: Path) -> ParquetRows:
+    from tidegate_components.models.fitting import fit_inputs
+
+    train, _ = sets(folder)
+    return ParquetRows([train], fit_inputs(config(), [train]))
+
+
+def test_a_pass_shows_every_row_once_and_a_seed_names_its_order(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    first, again, other = (
+        np.concatenate([block.ids.T for block in batches(rows, 128, seed, Part())]) for seed in ((1, 0), (1, 0), (1, 1))
+    )
+    as_it_lies = np.concatenate([block.ids.T for block in batches(rows, 128, None, Part())])
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    for seen in (first, other):
+        assert sorted(map(tuple, seen)) == sorted(map(tuple, as_it_lies))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_ranks_together_see_the_rows_of_one_process_step_by_step(world: int, tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    alone = list(batches(rows, 128, (1, 0), Part()))
+    parts = [list(batches(rows, 128, (1, 0), Part(rank, world))) for rank in range(world)]
+    assert {len(part) for part in parts} == {steps_of(rows.count, 128, Part(0, world))}
+    for whole, *shares in zip(alone, *parts, strict=True):
+        together = np.concatenate([share.ids.T for share in shares])
+        kept = len(whole) - len(whole) % world
+        assert sorted(map(tuple, together)) == sorted(map(tuple, whole.ids.T[:kept]))
+
+
+def test_going_on_inside_a_pass_gives_the_batches_that_were_left(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    whole, rest = (list(batches(rows, 128, (1, 0), Part(), skip)) for skip in (0, 3))
+    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(whole[3:], rest, strict=True))
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("disk")
+
+    found = ahead(broken())
+    assert next(found) == 1
+    with pytest.raises(OSError, match="disk"):
+        next(found)
+
+
+def test_a_schedule_rises_then_falls_to_its_floor() -> None:
+    said = Schedule(kind="cosine", warmup_steps=4, floor=0.1)
+    factors = [factor(said, step, 20) for step in range(21)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert factors[-1] == pytest.approx(0.1)
+    assert factor(Schedule(kind="linear"), 5, 10) == pytest.approx(0.5)
+    assert factor(Schedule(), 9, 10) == 1.0
+
+
+def test_a_run_leaves_model_figures_sample_and_predictions(tmp_path: Path) -> None:
+    sets(tmp_path)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config(epochs=2).model_dump(mode="json")))
+    names = {"config": "c.yaml", "train": "train.parquet", "valid": "valid.parquet", "out": "run"}
+    given = [text for option, name in names.items() for text in (f"--{option}", str(tmp_path / name))]
+    said = CliRunner().invoke(app, ["train", *given, "--json"])
+    assert said.exit_code == 0, said.output
+    figures = json.loads(said.stdout)
+    assert figures == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures["rows"] == 2000
+    assert figures["examples_per_second"] > 0
+    assert figures["peak_memory_bytes"] > 100e6
+    assert 0.55 < figures["auc"] < 1
+    sample = pq.read_table(tmp_path / "run" / "sample.parquet")
+    assert sample.num_rows == 500
+    twin = Scorer.load(tmp_path / "run" / "model")
+    rows, _ = read_set(tmp_path / "run" / "sample.parquet", twin.inputs)
+    np.testing.assert_allclose(np.sort(twin.scores(rows.ids, rows.dense)), predictions(tmp_path / "run"), atol=1e-6)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["name"] == "ctr-ranker"
+    assert facts["data_digest"].startswith("sha256:")
+
+
+def test_bad_input_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    sets(tmp_path)
+    (tmp_path / "c.yaml").write_text("inputs: {categorical: [shop]}")
+    given = ["--config", str(tmp_path / "c.yaml"), "--train", str(tmp_path / "train.parquet")]
+    said = CliRunner().invoke(app, ["train", *given, "--valid", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
+    assert said.exit_code == 2
+    assert "a column shop, which the configuration declares" in said.stderr
+
+
+_UNBROKEN = {"epochs": 2, "checkpoint_steps": 2}
+
+
+def test_a_killed_run_goes_on_to_the_same_figures(tmp_path: Path) -> None:
+    """kill -9 in the middle of the second epoch, after a checkpoint; the same scores to the last bit."""
+    said = config("wide_deep", **_UNBROKEN)
+    launch(order(tmp_path, said, out=tmp_path / "unbroken"), "local", 1, quiet)
+    code = f"""
+import os, signal
+from pathlib import Path
+from tidegate_components.training import checkpoint, loop
+from tidegate_components.training.launch import launch
+from tidegate_components.training.worker import read_order
+kept = checkpoint.save
+def save(folder, learner, position):
+    found = kept(folder, learner, position)
+    if (position.epoch, position.step) == (1, 4):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+checkpoint.save = save
+launch(read_order(Path({str(tmp_path / "order.json")!r})), "local", 1, print)
+"""
+    from tidegate_components.training.worker import write_order
+
+    broken = order(tmp_path, said)
+    write_order(tmp_path / "order.json", broken)
+    died = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    launch(replace(broken, resume=True), "local", 1, quiet)
+    assert np.array_equal(predictions(tmp_path / "run"), predictions(tmp_path / "unbroken"))
+    with pytest.raises(Exception, match="expected that of this run"):
+        launch(replace(broken, resume=True, config=with_settings(said, {"training.seed": 8})), "local", 1, quiet)
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "horovod"])
+def test_two_ranks_learn_what_one_does(launcher: str, tmp_path: Path) -> None:
+    if launcher == "horovod":
+        pytest.importorskip("horovod.torch", reason="Horovod is not built here: dev/horovod does it")
+    said = config("deepfm", epochs=2)
+    one = launch(order(tmp_path, said, out=tmp_path / "one"), "local", 1, quiet)
+    two = launch(order(tmp_path, said), launcher, 2, quiet)
+    assert two["ranks"] == len(two["peak_memory_bytes_by_rank"]) == 2
+    assert two["rows"] == one["rows"]
+    np.testing.assert_allclose(predictions(tmp_path / "run"), predictions(tmp_path / "one"), atol=1e-4)
+
+
+def test_ranks_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(order(tmp_path, config()), valid=tmp_path / "none.parquet")
+    with pytest.raises(LaunchError, match="1 ranks is 'exit code 1', expected 0 from each"):
+        launch(broken, "torchrun", 1, quiet)
+    with pytest.raises(LaunchError, match="launcher is 'slurm', expected one of local, torchrun"):
+        launch(broken, "slurm", 1, quiet)
+
+
+def test_an_update_keeps_old_ids_and_gives_new_ones_rows(tmp_path: Path) -> None:
+    """Nothing is learned where the new day's learning rates are nothing: scores of yesterday stay to the bit."""
+    said = config("wide_deep", epochs=2)
+    launch(order(tmp_path, said), "local", 1, quiet)
+    pq.write_table(table(400, 9, items=60), tmp_path / "today.parquet")
+    still = with_settings(said, {"training.learning_rate": 1e-30, "training.sparse.learning_rate": 1e-30})
+    today = order(tmp_path, still, train=tmp_path / "today.parquet", out=tmp_path / "next", start=tmp_path / "run")
+    launch(today, "local", 1, quiet)
+    old, new = (Scorer.load(tmp_path / name / "model") for name in ("run", "next"))
+    assert new.inputs.bag("item").rows > old.inputs.bag("item").rows
+    assert new.inputs.bag("item").vocabulary[: old.inputs.bag("item").rows] == old.inputs.bag("item").vocabulary
+    rows, _ = read_set(tmp_path / "valid.parquet", old.inputs)
+    known = np.isin(rows.ids[:, 2], old.inputs.bag("item").vocabulary)
+    lists = rows.ids[:, old.inputs.columns_of("seen")]
+    known &= (np.isin(lists, old.inputs.bag("item").vocabulary) | (lists < 0)).all(axis=1)
+    assert known.sum() > 200
+    before, after = (one.scores(rows.ids[known], rows.dense[known]) for one in (old, new))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_a_model_of_another_form_is_not_gone_on_from(tmp_path: Path) -> None:
+    launch(order(tmp_path, config("dlrm")), "local", 1, quiet)
+    other = order(tmp_path, config("dcn_v2"), out=tmp_path / "next", start=tmp_path / "run")
+    with pytest.raises(Exception, match="go on from a model of the same configuration"):
+        launch(other, "local", 1, quiet)
+    inputs = Scorer.load(tmp_path / "run" / "model").inputs
+    with pytest.raises(Exception, match="inputs is"):
+        grown(inputs, replace(inputs, numerics=()))
+
+
+def test_tables_of_many_rows_are_spread_over_the_ranks(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    said = with_settings(config("dlrm"), {"training.checkpoint_steps": 3})
+    data = said.model_dump(mode="json")
+    data["inputs"]["categorical"][1]["rows"] = 5_000_000
+    from tidegate_components.models.config import parse_config
+
+    launch(order(tmp_path, parse_config(data)), "torchrun", 2, quiet)
+    (newest,) = (p for p in (tmp_path / "run" / "checkpoints").glob("trial-00001-*"))
+    held = {}
+    for path in sorted(newest.glob("tables-*")):
+        with safe_open(path, framework="pt") as stored:
+            held |= {key: stored.get_slice(key).get_shape()[0] for key in stored.keys() if key.startswith("city@")}
+    assert sorted(key for key in held if key.endswith("weights")) == ["city@0@weights", "city@2500001@weights"]
+    assert sum(rows for key, rows in held.items() if key.endswith("weights")) == 5_000_002
+    assert os.path.exists(tmp_path / "run" / "metrics.json")
