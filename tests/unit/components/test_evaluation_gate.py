@@ -153,4 +153,6 @@ def test_the_training_report_tells_intervals_differences_and_importance(trained:
     assert set(evaluation.differences) == {"popularity", "logistic_regression"}
     page = (trained.folder / "report.html").read_text()
     assert "Could the difference be chance?" in page
+    assert "Has the data moved since training?" in page
+    assert {"label", *(name for name, *_ in evaluation.importance if "__" in name)} == {n for n, *_ in evaluation.drift}
     assert all(name in page for name, *_ in evaluation.importance)
