@@ -14,6 +14,7 @@ __all__ = ["ctr_training"]
 
 _LAKE_CLAIM = "lake"
 _LAKE_MOUNT = "/mnt/pvc/lake"
+_SIGNING_SECRET, _SIGNING_MOUNT = "tidegate-signing-key", "/mnt/signing-key"
 
 
 class Outputs(NamedTuple):
@@ -69,6 +70,7 @@ def ctr_training(
     seed: int = 7,
     unknown_ids: str = "fold",
     gate_margin: float = 0.002,
+    sign_key: str = "",
 ) -> Outputs:
     """The training DAG. `data` is movielens-100k or a folder of event tables; the rest is in docs/training.md."""
     looked = _fresh(_light(steps.look(data=data, views=views), "Look at data and views"))
@@ -136,9 +138,11 @@ def ctr_training(
             model_name=model_name,
             code=code_version(),
             unknown_ids=unknown_ids,
+            sign_key=sign_key,
         ),
         "Package",
     ).after(gated)
+    kubernetes.use_secret_as_volume(packaged, secret_name=_SIGNING_SECRET, mount_path=_SIGNING_MOUNT, optional=True)
     registered = _fresh(
         _light(
             steps.register(

@@ -189,13 +189,14 @@ def package(
     model_name: str,
     code: str,
     unknown_ids: str,
+    sign_key: str,
     packaged: Output[Model],
 ) -> str:
-    """Export ONNX and make the model package."""
+    """Export ONNX, make the model package and sign it where a key is given."""
     from tidegate_components.steps import tasks
 
     facts = {"model_name": model_name, "code_version": code, "unknown_ids": unknown_ids}
-    return tasks.package_trained(model, (train_set, test_set), report, packaged, metrics, facts)
+    return tasks.package_trained(model, (train_set, test_set), report, packaged, metrics, facts, sign_key)
 
 
 @_light

@@ -214,10 +214,13 @@ def gate_model(
 
 def package_trained(
     model: Artifact, sets: tuple[Artifact, Artifact], report: Artifact, package: Artifact, metrics: str,
-    facts: Mapping[str, str],
+    facts: Mapping[str, str], sign_key: str = "",
 ) -> str:  # fmt: skip
-    """packaging.package of (train, test); `facts` are model_name, code_version and unknown_ids. Returns the digest."""
-    from tidegate_components.packaging.package import Provenance, package_model
+    """packaging.package of (train, test); `facts` are model_name, code_version and unknown_ids. Returns the digest.
+
+    `sign_key` is the path of a private key, as this step sees it; without one the package stays unsigned.
+    """
+    from tidegate_components.packaging.package import Options, Provenance, package_model
 
     train, test = (Path(part.path) for part in sets)
     data_digest = content_digest(train)
@@ -225,11 +228,21 @@ def package_trained(
         facts["model_name"], _run_name(Path(model.path), data_digest, facts), facts["code_version"], data_digest,
         json.loads(metrics)["wide_deep"],
     )  # fmt: skip
-    digest = package_model(
-        Path(model.path), test, Path(report.path), Path(package.path), provenance, _unknown_ids(facts["unknown_ids"])
-    )
-    package.metadata.update({"digest": digest, "data_digest": data_digest, "model_name": facts["model_name"]})
+    options = Options(_unknown_ids(facts["unknown_ids"]), sign=_signing_key(sign_key))
+    digest = package_model(Path(model.path), test, Path(report.path), Path(package.path), provenance, options=options)
+    signed = {"signed": "true" if sign_key else "false"}
+    package.metadata.update({"digest": digest, "data_digest": data_digest, "model_name": facts["model_name"]} | signed)
     return digest
+
+
+def _signing_key(path: str) -> Path | None:
+    """The key's path, once it is known to hold a key: before minutes are spent on an export."""
+    from tidegate_components.packaging.signature import check_signing_key
+
+    if not path:
+        return None
+    check_signing_key(resolve(path))
+    return resolve(path)
 
 
 def _run_name(model: Path, data_digest: str, facts: Mapping[str, str]) -> str:
