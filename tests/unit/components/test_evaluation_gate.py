@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +79,22 @@ def test_a_column_that_only_the_champion_reads_leaves_recorded_aucs(trained: Tra
     found = judge_on_rows(champion_of(trained), RECORDED, 0.001, trained.folder / "model", tmp_path / "lacking.parquet")
     assert found.verdict.passed
     assert f"expected a column {scorer.inputs.numeric_columns[0]}" in found.verdict.sentence
+
+
+def test_a_package_behind_mlflows_artifact_proxy_is_read_through_the_given_server(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(trained.package, tmp_path / "api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/package")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        known = champion_of(trained, package_uri="mlflow-artifacts:/1/run/artifacts/package")
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = judge_on_rows(known, RECORDED, 0.001, trained.folder / "model", trained.sets[2], address)
+        server.shutdown()
+    assert found.compared, found.verdict.sentence
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_the_gate_step_shows_what_was_compared(trained: Trained, tmp_path: Path) -> None:
