@@ -26,6 +26,7 @@ __all__ = ["quantize"]
 
 _LEAST_BYTES = 4096
 """Smaller weights are left as they are."""
+_BLOCK_ROWS = 1 << 20
 _LEAST_WIDTH = 3
 """A narrower row would take as much with its scale as without."""
 
@@ -86,7 +87,6 @@ def _rewrite(path: Path, external_above: int) -> tuple[int, int]:
     wanted = {name: kind for name, kind in uses.items() if _pays(weights[name], kind)}
     for name, kind in wanted.items():
         _table(model.graph, weights[name]) if kind == "table" else _product(model.graph, weights[name])
-    onnx.checker.check_model(model) if model.ByteSize() < external_above else None
     _save(model, path, external_above)
     kinds = list(wanted.values())
     return kinds.count("table"), kinds.count("product")
@@ -97,7 +97,7 @@ def _save(model: Any, path: Path, external_above: int) -> None:
 
     path.unlink()
     path.with_name(DATA).unlink(missing_ok=True)
-    if model.ByteSize() > external_above:
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_above:
         onnx.save_model(model, str(path), save_as_external_data=True, location=DATA, size_threshold=1024)
     else:
         onnx.save_model(model, str(path))
@@ -137,12 +137,9 @@ def _pays(tensor: Any, kind: str) -> bool:
 
 def _table(graph: Any, tensor: Any) -> None:
     """Every Gather(table, i) becomes Gather(int8 table, i) as Float32 times Gather(scales, i); GatherND likewise."""
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    values = numpy_helper.to_array(tensor)
-    scales = np.abs(values).max(axis=1, keepdims=True) / 127
-    whole = _rounded(values, scales)
+    whole, scales = _by_row(numpy_helper.to_array(tensor))
     name = tensor.name
     _replace(graph, tensor, numpy_helper.from_array(whole, name), numpy_helper.from_array(scales, f"{name}_scale"))
     for index, node in reversed(list(enumerate(graph.node))):
@@ -159,6 +156,18 @@ def _table(graph: Any, tensor: Any) -> None:
             ]
             for one in reversed(more):
                 graph.node.insert(index + 1, one)
+
+
+def _by_row(values: Array) -> tuple[Array, Array]:
+    """Int8 [R, D] and scales Float32 [R, 1], a block of rows at a time: a large table is not held three times over."""
+    import numpy as np
+
+    whole, scales = np.empty(values.shape, np.int8), np.empty((len(values), 1), np.float32)
+    for start in range(0, len(values), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        scales[block] = np.abs(values[block]).max(axis=1, keepdims=True) / 127
+        whole[block] = _rounded(values[block], scales[block])
+    return whole, scales
 
 
 def _product(graph: Any, tensor: Any) -> None:

@@ -125,6 +125,13 @@ def test_the_command_line_makes_keys_signs_and_verifies(package: Path, tmp_path:
     signed = runner.invoke(app, ["model", "verify", str(package), "--key", public])
     assert (signed.exit_code, f"signed by {key_id(keys / PUBLIC)}" in signed.output) == (0, True)
     assert "was not checked" in runner.invoke(app, ["model", "verify", str(package)]).output
+    digest, into = verify_package(package).digest, tmp_path / "into"
+    fetched = ["model", "fetch", "--uri", str(package), "--digest", digest, "--into", str(into)]
+    assert runner.invoke(app, [*fetched, "--key", public]).exit_code == 0
+    (package / SIGNATURE).unlink()
+    refused = runner.invoke(app, [*fetched, "--key", public])
+    assert (refused.exit_code, "SHA256SUMS.sig is 'missing'" in refused.output) == (2, True)
+    assert (into / "package" / SIGNATURE).is_file(), "what was fetched before stays"
 
 
 def test_a_package_that_is_not_whole_is_not_signed(package: Path, keys: Path) -> None:
