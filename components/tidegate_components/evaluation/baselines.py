@@ -26,14 +26,16 @@ def popularity(learned: Arrays, test: Arrays, inputs: Inputs) -> Array:
     """
     import numpy as np
 
+    from tidegate_components.evaluation.ranking import dense_codes
+
     column = inputs.id_columns.index("item_id")
-    items = learned.ids[:, column]
-    rows = int(max(items.max(), test.ids[:, column].max())) + 1
+    codes = dense_codes(np.concatenate([learned.ids[:, column], test.ids[:, column]]))
+    items, rows = codes[: len(learned.labels)], int(codes.max()) + 1
     overall = float(learned.labels.mean())
     clicks = np.bincount(items, weights=learned.labels, minlength=rows)
     shown = np.bincount(items, minlength=rows)
     shares: Array = (clicks + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS)
-    scores: Array = shares[test.ids[:, column]]
+    scores: Array = shares[codes[len(learned.labels) :]]
     return scores
 
 
@@ -68,18 +70,19 @@ def _matrix(data: Arrays, inputs: Inputs) -> Any:
     from tidegate_components.models.scoring import Scale
 
     blocks, start = [], 0
-    for bag in inputs.bags:
+    for bag in (bag for bag in inputs.bags if bag.columns):  # a cross has none
         ids = data.ids[:, start : start + len(bag.columns)]
         start += len(bag.columns)
-        blocks.append(_one_hot(ids, bag.rows, empty_is_zero=len(bag.columns) > 1))
+        blocks.append(_one_hot(ids, bag.rows, bag.none if len(bag.columns) > 1 else None))
     blocks.append(sparse.csr_matrix(Scale(inputs)(torch.from_numpy(data.dense)).numpy()))
     return sparse.hstack(blocks).tocsr()
 
 
-def _one_hot(ids: Array, rows: int, empty_is_zero: bool) -> Any:
+def _one_hot(ids: Array, rows: int, none: int | None) -> Any:
+    """Sparse [N, rows]; unknown and missing ids, and the id `none` of an empty slot, are all zero."""
     import numpy as np
     from scipy import sparse
 
-    there = (ids >= (1 if empty_is_zero else 0)) & (ids < rows)
+    there = (ids >= 0) & (ids < rows) & (ids != none)
     row, column = np.nonzero(there)
     return sparse.csr_matrix((np.ones(len(row)), (row, ids[row, column])), shape=(len(ids), rows))

@@ -191,9 +191,11 @@ def _times(test_set: Path) -> dict[str, str]:
 def _slices(learned: Arrays, test: Arrays, inputs: Inputs, contenders: dict[str, Rows]) -> list[Slice]:
     import numpy as np
 
+    from tidegate_components.evaluation.ranking import dense_codes
+
     user, item = (inputs.id_columns.index(column) for column in ("user_id", "item_id"))
-    items = [np.maximum(part.ids[:, item], 0) for part in (learned, test)]
-    shown = np.bincount(items[0], minlength=int(items[1].max()) + 1)[items[1]]
+    codes = dense_codes(np.concatenate([learned.ids[:, item], test.ids[:, item]]))
+    shown = np.bincount(codes[: len(learned.labels)], minlength=int(codes.max()) + 1)[codes[len(learned.labels) :]]
     known = np.isin(test.ids[:, user], learned.ids[:, user])
     masks = {
         "users seen in training": known,
