@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tidegate_components.evaluation.compare import GUARDS, OBJECTIVES, Margins, compare, verdict_of
+from tidegate_components.evaluation.compare import GUARDS, OBJECTIVES, Compared, Margins, compare, verdict_of
 from tidegate_components.evaluation.delong import area_of, difference_of, variance_of
 from tidegate_components.evaluation.estimates import Statistic, bootstrap, estimate, ratio
 from tidegate_components.evaluation.measure import Settings, measure, statistics_of
@@ -150,6 +150,47 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(metric: str) -> None
     truth, draws = simulated()
     held = sum(ends[metric][0] <= truth[metric] <= ends[metric][1] for ends in draws)
     assert 0.91 <= held / len(draws) <= 0.985
+
+
+@cache
+def simulated_rows() -> tuple[dict[str, float], list[dict[str, tuple[float, float]]]]:
+    """The same without groups and without users who differ: every row is independent."""
+    rng = np.random.default_rng(14)
+
+    def alone(count: int) -> Rows:
+        scores = 1 / (1 + np.exp(1 - rng.normal(size=count)))
+        return Rows((rng.random(count) < scores).astype(np.int8), scores)
+
+    truth = measure(alone(1_000_000), Settings(draws=100))
+    return {name: one.value or 0.0 for name, one in truth.items()}, [_ends(alone(600)) for _ in range(400)]
+
+
+@pytest.mark.parametrize("metric", ["auc", "logloss", "calibration", "normalized_entropy", "recall"])
+def test_intervals_of_independent_rows_hold_the_true_value_as_often_as_they_say(metric: str) -> None:
+    truth, draws = simulated_rows()
+    held = sum(ends[metric][0] <= truth[metric] <= ends[metric][1] for ends in draws)
+    assert 0.91 <= held / len(draws) <= 0.985
+
+
+@cache
+def simulated_pairs() -> tuple[dict[str, float], list[dict[str, tuple[float, float]]]]:
+    """True differences of a noisy challenger to its baseline, and the intervals of 300 draws of 100 users."""
+    rng = np.random.default_rng(24)
+
+    def pair(groups: int, draws: int) -> dict[str, Compared]:
+        rows = clicks(rng, groups, 12)
+        noisy = rows.scores ** np.exp(rng.normal(0, 0.3, len(rows.scores)))
+        return compare(Rows(rows.labels, noisy, rows.codes), rows, Settings(draws=draws), MARGINS)
+
+    truth = {name: one.difference or 0.0 for name, one in pair(60_000, 100).items()}
+    return truth, [{n: (one.low or 0.0, one.high or 0.0) for n, one in pair(100, 200).items()} for _ in range(300)]
+
+
+@pytest.mark.parametrize("metric", ["auc", "gauc", "logloss", "ndcg_at_10"])
+def test_intervals_of_differences_hold_the_true_one_as_often_as_they_say(metric: str) -> None:
+    truth, draws = simulated_pairs()
+    held = sum(ends[metric][0] <= truth[metric] <= ends[metric][1] for ends in draws)
+    assert 0.9 <= held / len(draws) <= 0.985
 
 
 def test_the_paired_test_refuses_equal_contenders_as_often_as_it_says() -> None:
