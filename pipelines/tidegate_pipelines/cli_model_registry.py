@@ -1,4 +1,4 @@
-"""`tidegate model list | show | diff | promote | rollback | archive | lineage`: the registry, in MLflow."""
+"""`tidegate model register | list | show | diff | promote | rollback | archive | lineage`: the registry in MLflow."""
 
 from __future__ import annotations
 
@@ -29,6 +29,35 @@ Registry = Annotated[str, typer.Option("--mlflow-uri", help="Registry; default: 
 
 _TOLD = ("auc", "gauc", "logloss", "calibration")
 """Metrics that a list has room for."""
+
+
+@app.command("register")
+def register(
+    package: Annotated[Path, typer.Argument(help="Package folder; it is verified first.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the training run, for its parameters.")] = None,
+    mlflow_uri: Registry = "",
+    json_: Json = False,
+) -> None:
+    """Register a package as a version, with its metrics, report and signature, and point challenger at it.
+
+    A package is registered once, by its digest; a second time only the alias moves.
+
+    Example: tidegate model register ./package --run runs/1
+
+    Exit codes: 0 registered, 1 the registry does not answer, 2 a package that is not whole.
+    """
+    from tidegate_components.packaging.run_folder import read_settings
+    from tidegate_components.packaging.verify import verify_package
+    from tidegate_components.registry.connection import tracking_uri
+    from tidegate_components.registry.mlflow_registry import register as register_package
+    from tidegate_components.registry.versions import CHALLENGER
+
+    with speaking():
+        found, params = verify_package(package), read_settings(run) if run else {}
+        metrics = found.manifest.metrics
+        done = register_package(tracking_uri(mlflow_uri), package, found.digest, CHALLENGER, params, metrics)
+        said = f"{done.name} version {done.version} is challenger, {done.digest}"
+        print_json(asdict(done)) if json_ else typer.echo(said)
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,18 @@ def export_onnx(scorer: Scorer, path: Path, example: Arrays, external_above: int
     _quiet()
     arguments = (torch.from_numpy(example.ids[:2]), torch.from_numpy(example.dense[:2]))
     batch = torch.export.Dim("batch", min=1)
-    program = torch.onnx.export(
-        scorer.eval(),
-        arguments,
-        dynamo=True,
-        input_names=["ids", "dense"],
-        output_names=["score"],
-        opset_version=OPSET,
-        dynamic_shapes={"ids": {0: batch}, "dense": {0: batch}},
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            scorer.eval(),
+            arguments,
+            dynamo=True,
+            input_names=["ids", "dense"],
+            output_names=["score"],
+            opset_version=OPSET,
+            dynamic_shapes={"ids": {0: batch}, "dense": {0: batch}},
+            verbose=False,
+        )
     assert program is not None  # noqa: S101 - dynamo=True gives a program
     _tidy(program.model)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tidegate_api.hashes import content_hash
 from tidegate_components.packaging.package import Provenance
 from tidegate_components.storage import content_digest, replacing
 
-__all__ = ["RunFolder", "RunFolderError", "read_run", "write_report"]
+__all__ = ["RunFolder", "RunFolderError", "read_run", "read_settings", "write_report"]
 
 
 class RunFolderError(TidegateError):
@@ -54,6 +55,19 @@ def read_run(folder: Path, name: str = "") -> RunFolder:
         folder / "model", folder / "sample.parquet", report if report.is_file() else None, provenance,
         settings if isinstance(settings, dict) else {},
     )  # fmt: skip
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """The settings in run.json by dotted path, as texts of at most 500 characters. Raises RunFolderError."""
+    return dict(_flat("", _json(folder, "run.json").get("settings") or {}))
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif prefix:
+        yield prefix, (value if isinstance(value, str) else json.dumps(value))[:500]
 
 
 def write_report(run: RunFolder, into: Path) -> Path:

@@ -225,6 +225,17 @@ def test_the_command_line_tells_all_of_it(mlflow_url: str, model: str, three: li
     assert "version 1 (staging)" in run("rollback", model)
 
 
+def test_the_command_line_registers_what_was_packaged(mlflow_url: str, model: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"settings": {"training": {"seed": 7, "epochs": 2}, "name": "x"}}')
+    words = ["model", "register", str(package_of(tmp_path, model, "run-1")), "--run", str(tmp_path / "run")]
+    done = runner.invoke(app, [*words, "--mlflow-uri", mlflow_url, "--json"])
+    assert done.exit_code == 0, done.output
+    found = find(mlflow_url, model, json.loads(done.stdout)["version"])
+    assert (found.status, found.metrics) == ("staging", {"auc": 0.7})
+    assert found.params == {"training.seed": "7", "training.epochs": "2", "name": "x"}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
