@@ -123,6 +123,21 @@ def test_the_derivative_of_normalized_entropy_is_right(rows: Any) -> None:
     np.testing.assert_allclose(statistic.gradient(total), wanted, rtol=1e-4, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=30)
+@given(PAIRS)
+def test_every_row_twice_in_its_group_or_an_equal_weight_leaves_values_and_intervals(rows: Any) -> None:
+    labels, scores, _, codes = columns(rows)
+    plain = measure(Rows(labels, scores, codes), Settings(draws=100))
+    twice = Rows(*(np.repeat(part, 2) for part in (labels, scores, codes)))
+    for other in (twice, Rows(labels, scores, codes, np.full(len(labels), 2.5))):
+        found = measure(other, Settings(draws=100))
+        for name in ("auc", "gauc", "logloss", "calibration", "normalized_entropy", "ece", "precision", "recall"):
+            for end in ("value", "low", "high"):
+                one, same = getattr(plain[name], end), getattr(found[name], end)
+                assert (one is None) == (same is None), name
+                assert one is None or math.isclose(one, same, rel_tol=1e-9, abs_tol=1e-9), name
+
+
 def clicks(rng: np.random.Generator, groups: int, each: int) -> Rows:
     """Impressions of users who differ in how much they click, scored without knowing the user."""
     lift = np.repeat(rng.normal(0, 0.7, groups), each)
