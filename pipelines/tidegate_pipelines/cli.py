@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_pipeline.app, name="pipeline", help="Compile, run and submit training pipelines.")
 app.add_typer(cli_features.app, name="features", help="Validate, join, materialize and read feature views.")
-app.add_typer(cli_model.app, name="model", help="Fetch, verify and probe model packages.")
+app.add_typer(cli_model.app, name="model", help="Package, sign, verify, score and register models.")
 app.add_typer(cli_events.app, name="events", help="Ingest, clean and join event logs.")
 app.add_typer(cli_evaluate.app)  # without a name: evaluate and explain become ours
 app.command("train")(cli_train.train)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -83,15 +83,19 @@ def list_(
         if not found:
             typer.echo("no version is registered; `tidegate pipeline run ctr_training` registers one")
             return
-        _table(("MODEL", "VERSION", "STATUS", "ALIASES", *(one.upper() for one in _TOLD), "CREATED", "DIGEST"), [
-            (one.name, one.version, one.status, ", ".join(one.aliases) or "-", *_metrics(one),
-             f"{one.created:%Y-%m-%d %H:%M}Z", one.digest[:19] or "-")
-            for one in found
-        ])  # fmt: skip
+        _show_versions(found)
 
 
-def _metrics(version: Version) -> list[str]:
-    return [f"{version.metrics[name]:.4f}" if name in version.metrics else "-" for name in _TOLD]
+def _show_versions(found: list[Version]) -> None:
+    """Metrics that no version has take no column."""
+    told = [name for name in _TOLD if any(name in one.metrics for one in found)]
+    rows = [
+        (one.name, one.version, one.status, ", ".join(one.aliases) or "-",
+         *(f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in told),
+         f"{one.created:%Y-%m-%d}", one.digest.removeprefix("sha256:")[:12] or "-")
+        for one in found
+    ]  # fmt: skip
+    _table(("MODEL", "VERSION", "STATUS", "ALIASES", *(name.upper() for name in told), "CREATED", "DIGEST"), rows)
 
 
 @app.command("show")
@@ -155,7 +159,7 @@ def _differences(found: Difference) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (name, _number(a), _number(b), _change(a, b)) for name, (a, b) in found.metrics.items()
     ]
-    rows += [(name, a or "-", b or "-", "") for name, (a, b) in found.params.items()]
+    rows += [(name, _cut(a or "-", 40), _cut(b or "-", 40), "") for name, (a, b) in found.params.items()]
     rows += [(f"view {name}", (a or "-")[:12], (b or "-")[:12], "") for name, (a, b) in found.feature_views.items()]
     return rows + [
         (name.replace("_", " "), (a or "-")[:19], (b or "-")[:19], "") for name, (a, b) in found.facts.items()
@@ -308,20 +312,27 @@ def _lines(facts: dict[str, str]) -> None:
 
 def _part(title: str, values: dict[str, str]) -> None:
     if values:
-        typer.echo(title)
-        for key, value in values.items():
-            typer.echo(f"  {key:<28}{value}")
+        width = max(map(len, values)) + 2
+        typer.echo("\n".join([title, *(f"  {key:<{width}}{_cut(value, 100)}" for key, value in values.items())]))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """On a terminal as wide as it is; in a pipe no line is broken."""
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """On a terminal a table as wide as it is; in a pipe a line for each row, never broken."""
+    if not sys.stdout.isatty():
+        lines = [columns, *rows]
+        widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+        for line in lines:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=not sys.stdout.isatty())
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        table.add_row(*row)
+    Console().print(table)
