@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import typer
 
-from tidegate_pipelines import cli_evaluate, cli_events, cli_features, cli_model, cli_pipeline, cli_train
+from tidegate_pipelines import (
+    cli_backtest,
+    cli_evaluate,
+    cli_events,
+    cli_features,
+    cli_model,
+    cli_pipeline,
+    cli_train,
+    cli_tune,
+)
 
 __all__ = ["app", "main"]
 
@@ -23,6 +32,8 @@ app.add_typer(cli_model.app, name="model", help="Package, sign, verify, score an
 app.add_typer(cli_events.app, name="events", help="Ingest, clean and join event logs.")
 app.add_typer(cli_evaluate.app)  # without a name: evaluate and explain become ours
 app.command("train")(cli_train.train)
+app.command("tune")(cli_tune.tune)
+app.command("backtest")(cli_backtest.backtest)
 
 
 def main() -> None:

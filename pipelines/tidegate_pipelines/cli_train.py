@@ -20,6 +20,9 @@ def train(  # noqa: PLR0913, PLR0917 - the options of a public command
     launcher: Annotated[str, typer.Option(help="local, torchrun, horovod or trainjob.")] = "local",
     nproc: Annotated[int, typer.Option(min=1, help="Ranks of torchrun, horovod or the TrainJob.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, help="How often torchrun starts the ranks again, from the newest checkpoint.")
+    ] = 0,
     start: Annotated[
         Path | None, typer.Option("--from", help="Update this run (or its model/) by the rows of --train.")
     ] = None,
@@ -36,7 +39,9 @@ def train(  # noqa: PLR0913, PLR0917 - the options of a public command
     from tidegate_components.training.run import Order
 
     with speaking():
-        figures = launch(Order(read_config(config), train, valid, out, start, resume), launcher, nproc, progress)
+        figures = launch(
+            Order(read_config(config), train, valid, out, start, resume, max_restarts), launcher, nproc, progress
+        )
         if json_:
             print_json(figures)
             return

@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Cross",
+    "Data",
     "Declared",
     "MultiHot",
     "NumericInput",
@@ -198,8 +199,17 @@ class Training(_Part):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int | None = Field(default=None, ge=1)
     refit: bool = False
+    max_forgetting: float = Field(default=0.05, ge=0)
+    """Of an update: how much the LogLoss on rows that the model before was judged by may rise."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """A checkpoint after so many steps, and after every epoch; 0: after epochs only."""
+
+
+class Data(_Part):
+    """Where the sets lie, for commands that are not told: Parquet files or folders."""
+
+    train: Path
+    valid: Path
 
 
 class Config(_Part):
@@ -209,6 +219,7 @@ class Config(_Part):
     model: Architecture = Architecture()
     inputs: Declared | None = None
     training: Training = Training()
+    data: Data | None = None
 
     @model_validator(mode="after")
     def _crosses_are_read(self) -> Self:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tidegate_components.models.scoring import Scorer
     from tidegate_components.training.learner import Learner
 
-__all__ = ["going_on", "grown"]
+__all__ = ["check_memory", "going_on", "grown"]
 
 
 def going_on(
@@ -75,8 +75,32 @@ def _rows(table: torch.Tensor, old: Bag, bag: Bag) -> torch.Tensor:
     return torch.cat([known, fresh, unknown])
 
 
-def _unlike(start: Path, field: str, value: object, expected: str) -> TrainingSetError:
-    return TrainingSetError(
-        resource=f"model {start}", field=field, value=value, expected=expected,
-        remedy="go on from a model of the same configuration, or train anew",
-    )  # fmt: skip
+def check_memory(start: Path, after: Scorer, config: Config) -> float | None:
+    """How much the LogLoss on rows that the model before was judged by has risen; None where its run kept none.
+
+    Raises TrainingSetError where that is more than `training.max_forgetting`.
+    """
+    from tidegate_components.evaluation.metrics import logloss
+    from tidegate_components.models.arrays import read_set
+    from tidegate_components.models.scoring import Scorer
+
+    sample = start / "sample.parquet"
+    if not sample.is_file():
+        return None
+    before = Scorer.load(start / "model")
+    rows, _ = read_set(sample, before.inputs)
+    then, now = (logloss(rows.labels, one.scores(rows.ids, rows.dense)) for one in (before, after))
+    if now - then > config.training.max_forgetting:
+        raise _unlike(
+            start, "forgetting", f"a LogLoss of {now:.4f} on its own rows, {then:.4f} before the update",
+            f"a rise of at most training.max_forgetting {config.training.max_forgetting}",
+            "lower training.sparse.learning_rate or the epochs, or train anew on all rows",
+        )  # fmt: skip
+    return now - then
+
+
+_REMEDY = "go on from a model of the same configuration, or train anew"
+
+
+def _unlike(start: Path, field: str, value: object, expected: str, remedy: str = _REMEDY) -> TrainingSetError:
+    return TrainingSetError(resource=f"model {start}", field=field, value=value, expected=expected, remedy=remedy)

@@ -43,8 +43,14 @@ def _local(order: Order, processes: int, say: Callable[[str], None]) -> None:
 
 
 def _torchrun(order: Order, processes: int, say: Callable[[str], None]) -> None:
-    """Elastic: a rank that dies takes the others with it, and all go on from the newest checkpoint, three times."""
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=3"]
+    """Elastic: a rank that dies takes the others with it, and all go on from the newest checkpoint."""
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        f"--max-restarts={order.restarts}",
+    ]
     _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "sharded", order, processes)
 
 

@@ -53,6 +53,7 @@ class Order:
     out: Path
     start: Path | None = None
     resume: bool = False
+    restarts: int = 0
 
 
 def prepare_process(threads: int | None = None) -> None:
@@ -72,7 +73,7 @@ def prepare_process(threads: int | None = None) -> None:
 def run(order: Order, build: Build, say: Callable[[str], None]) -> dict[str, Any]:
     """Train, and write the run's folder (on rank 0); returns what `metrics.json` holds. Every rank calls it."""
     from tidegate_components.training import checkpoint
-    from tidegate_components.training.incremental import going_on
+    from tidegate_components.training.incremental import check_memory, going_on
     from tidegate_components.training.loop import Hooks, fit
 
     keeper = _Keeper(build, say)
@@ -86,6 +87,8 @@ def run(order: Order, build: Build, say: Callable[[str], None]) -> dict[str, Any
     begun = time.process_time()
     fitted = fit([order.train], [order.valid], order.config, keeper.build, hooks)
     figures = _figures(fitted, keeper.learner, time.process_time() - begun)
+    if fitted.scorer is not None and order.start:
+        figures["forgetting_logloss"] = check_memory(order.start, fitted.scorer, order.config)
     if fitted.scorer is not None:
         _write(order, fitted, figures)
     return figures

@@ -36,7 +36,7 @@ def sharded(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
     apply_optimizer_in_backward(SPARSE[said.optimizer], tables.parameters(), sparse_arguments(config))
     torch.manual_seed(config.training.seed)
     model = TrainedModel(inputs, config.model, tables, taste)
-    sharder: Any = EmbeddingBagCollectionSharder()
+    sharder: Any = _Sharder()
     plan = _planner(inputs, device).collective_plan(model, [sharder], dist.GroupMember.WORLD)
     spread = DistributedModelParallel(model, device=device, plan=plan, sharders=[sharder])
     lookups = [kernel for lookup in _sharded(spread)._lookups for kernel in lookup._emb_modules]
@@ -47,6 +47,13 @@ def sharded(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
         spread, ranker, dense_optimizer(ranker.parameters(), config), spread.fused_optimizer, shards,
         list(slot_tables(inputs)), Part(dist.get_rank(), dist.get_world_size()), _summed, _gathered, _wait,
     )  # fmt: skip
+
+
+class _Sharder(EmbeddingBagCollectionSharder):
+    """TorchRec offers rows over ranks on GPUs only; gloo does it too."""
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        return [*dict.fromkeys([*super().sharding_types(compute_device_type), "row_wise"])]
 
 
 def _join() -> torch.device:

@@ -22,7 +22,16 @@ ENGINES = ("alone", "sharded", "replicated")
 def write_order(path: Path, order: Order) -> None:
     """An order as JSON, for ranks to read."""
     paths = {name: str(getattr(order, name) or "") for name in ("train", "valid", "out", "start")}
-    path.write_text(json.dumps({"config": order.config.model_dump(mode="json"), "resume": order.resume, **paths}))
+    path.write_text(
+        json.dumps(
+            {
+                "config": order.config.model_dump(mode="json"),
+                "resume": order.resume,
+                "restarts": order.restarts,
+                **paths,
+            }
+        )
+    )
 
 
 def read_order(path: Path) -> Order:
@@ -30,7 +39,7 @@ def read_order(path: Path) -> Order:
     said = json.loads(path.read_text())
     start = Path(said["start"]) if said["start"] else None
     train, valid, out = (Path(said[name]) for name in ("train", "valid", "out"))
-    return Order(parse_config(said["config"]), train, valid, out, start, said["resume"])
+    return Order(parse_config(said["config"]), train, valid, out, start, said["resume"], said["restarts"])
 
 
 def main() -> int:

@@ -239,3 +239,17 @@ def test_tables_of_many_rows_are_spread_over_the_ranks(tmp_path: Path) -> None:
     assert sorted(key for key in held if key.endswith("weights")) == ["city@0@weights", "city@2500001@weights"]
     assert sum(rows for key, rows in held.items() if key.endswith("weights")) == 5_000_002
     assert os.path.exists(tmp_path / "run" / "metrics.json")
+
+
+def test_an_update_that_forgets_too_much_is_refused(tmp_path: Path) -> None:
+    """The new day says the opposite of all days before."""
+    import pyarrow.compute as pc
+
+    said = config("wide_deep", epochs=3)
+    launch(order(tmp_path, said), "local", 1, quiet)
+    day = table(1000, 9)
+    pq.write_table(day.set_column(0, "label", pc.subtract(1, day["label"]).cast("int8")), tmp_path / "today.parquet")
+    today = {"train": tmp_path / "today.parquet", "valid": tmp_path / "today.parquet", "start": tmp_path / "run"}
+    with pytest.raises(Exception, match=r"forgetting is .* on its own rows, .* before the update"):
+        launch(order(tmp_path, said, out=tmp_path / "next", **today), "local", 1, quiet)
+    assert not (tmp_path / "next" / "metrics.json").exists()

@@ -1,0 +1,63 @@
+"""Trials of a search in MLflow: a run for the search, one below it for each trial, the best settings on the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate_components.registry.connection import connected, is_missing
+
+__all__ = ["log_best", "log_trial", "open_search"]
+
+BEST_TAG = "tidegate.best_settings"
+
+
+def open_search(uri: str, model: str, name: str) -> str:
+    """The run of the search `name` of a model, made where it is not there yet; returns its id."""
+    with connected(uri) as client:
+        experiment = _experiment(client, f"{model}-tuning")
+        found = client.search_runs([experiment], f"tags.tidegate.search = '{name}'", max_results=1)
+        return str(
+            (
+                found[0] if found else client.create_run(experiment, run_name=name, tags={"tidegate.search": name})
+            ).info.run_id
+        )
+
+
+def log_trial(
+    uri: str, parent: str, number: int, state: str, settings: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """One trial below the run of its search; one that is there already is left as it is."""
+    with connected(uri) as client:
+        experiment = client.get_run(parent).info.experiment_id
+        known = f"tags.mlflow.parentRunId = '{parent}' and tags.tidegate.trial = '{number}'"
+        if client.search_runs([experiment], known, max_results=1):
+            return
+        tags = {"mlflow.parentRunId": parent, "tidegate.trial": str(number), "tidegate.state": state}
+        run = client.create_run(experiment, run_name=f"trial {number}", tags=tags).info.run_id
+        for key, value in settings.items():
+            client.log_param(run, key, value)
+        for key, number_ in metrics.items():
+            client.log_metric(run, key, number_)
+        client.set_terminated(run, "FINISHED" if state == "complete" else "KILLED" if state == "pruned" else "FAILED")
+
+
+def log_best(uri: str, parent: str, model: str, settings: Mapping[str, Any], metric: str, value: float) -> None:
+    """The best settings on the run of the search, and as tag of the registered model."""
+    with connected(uri) as client:
+        client.set_tag(parent, BEST_TAG, json.dumps(dict(settings)))
+        client.log_metric(parent, metric, value)
+        client.set_terminated(parent)
+        try:
+            client.get_registered_model(model)
+        except Exception as error:
+            if not is_missing(error):
+                raise
+            client.create_registered_model(model)
+        client.set_registered_model_tag(model, BEST_TAG, json.dumps(dict(settings)))
+
+
+def _experiment(client: Any, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))

@@ -1,0 +1,143 @@
+"""Replay the past day by day: train on what was known, judge on the day that followed.
+
+    full          every day a new model of all rows before it
+    incremental   every day the model of the day before, going on with the rows of that day only
+
+The last tenth of the newest known day, by time, chooses when to stop; it is not learned from until the day after.
+A day that is done is kept, so that a backtest that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate_components.duck import connect, literal, quoted
+from tidegate_components.models.arrays import bad_set, schema_of
+from tidegate_components.models.config import Config
+from tidegate_components.storage import parquet_files, replacing
+
+if TYPE_CHECKING:
+    from tidegate_components.models.scoring import Scorer
+
+__all__ = ["MODES", "Day", "backtest", "split_days"]
+
+MODES = ("full", "incremental")
+_HELD_OUT = 0.1
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a mode's model says of a day: rows, LogLoss, AUC and calibration; rows and seconds it learned for it."""
+
+    day: str
+    rows: int
+    auc: float
+    logloss: float
+    calibration: float
+    learned_rows: int
+    seconds: float
+
+
+def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
+    """Cut Parquet by UTC day into `into/DAY/{learn,held}.parquet`; returns the days. Raises TrainingSetError."""
+    schema = schema_of(data)
+    if timestamp not in schema.names:
+        raise bad_set(data, "columns", schema.names, f"a column {timestamp} with the time of each row (--timestamp)")
+    files = ", ".join(literal(path) for path in parquet_files(data))
+    db = connect()
+    db.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{files}], union_by_name = true)")  # noqa: S608
+    day = f"strftime({quoted(timestamp)}, '%Y-%m-%d')"
+    listed = f"SELECT DISTINCT {day} AS d FROM rows WHERE d IS NOT NULL ORDER BY d"  # noqa: S608
+    days = [str(row[0]) for row in db.execute(listed).fetchall()]
+    for one in days:
+        if not (into / one).is_dir():
+            with replacing(into / one) as beside:
+                _cut(db, f"SELECT * FROM rows WHERE {day} = {literal(one)}", timestamp, beside)  # noqa: S608
+    return days
+
+
+def _cut(db: Any, rows: str, timestamp: str, into: Path) -> None:
+    """The rows of a day in the order of time, the last tenth apart; rows of one instant stay together."""
+    into.mkdir(parents=True)
+    time = quoted(timestamp)
+    cut = f"(SELECT quantile_disc({time}, {1 - _HELD_OUT}) FROM ({rows}))"  # noqa: S608
+    for name, side in (("learn", "<="), ("held", ">")):
+        query = f"{rows} AND {time} {side} {cut} ORDER BY {time}"
+        db.execute(f"COPY ({query}) TO {literal(into / f'{name}.parquet')} (FORMAT parquet)")
+
+
+def backtest(
+    config: Config, data: Path, mode: str, out: Path, timestamp: str, done: Callable[[Day], None]
+) -> list[Day]:
+    """Every day but the first, in order; writes `out/MODE/predictions.parquet` (label, score, day) and `days.json`.
+
+    Raises TrainingSetError where there are fewer than two days, or a part of one has one class only.
+    """
+    parts = out / "days"
+    days = split_days(data, timestamp, parts)
+    if len(days) < 2:
+        raise bad_set(data, timestamp, days, "rows of at least two days")
+    found = []
+    for number in range(1, len(days)):
+        folder = out / mode / days[number]
+        if not (folder / "day.json").is_file():
+            _one_day(config, [parts / day for day in days[: number + 1]], mode, folder, out / mode / days[number - 1])
+        found.append(Day(**json.loads((folder / "day.json").read_text())))
+        done(found[-1])
+    _gather(out / mode, days[1:])
+    return found
+
+
+def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, before: Path) -> None:
+    """Learn from all days but the last, judge on the last."""
+    from tidegate_components.training.incremental import going_on
+    from tidegate_components.training.learner import alone
+    from tidegate_components.training.loop import Hooks, fit
+
+    *older, newest = days[:-1]
+    goes_on = mode == "incremental" and (before / "model").is_dir()
+    learned = [newest / "learn.parquet"]
+    if goes_on:
+        learned = [*(day / "held.parquet" for day in older[-1:]), *learned]
+        inputs, start = going_on(before, config, learned)
+        hooks = Hooks(inputs=inputs, start=start)
+    else:
+        learned = [*(day / f"{name}.parquet" for day in older for name in ("learn", "held")), *learned]
+        hooks = Hooks()
+    fitted = fit(learned, [newest / "held.parquet"], config, alone, hooks)
+    assert fitted.scorer is not None  # noqa: S101 - one process is rank 0
+    _judge(fitted.scorer, days[-1], config, folder, (fitted.rows, fitted.seconds))
+
+
+def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple[int, float]) -> None:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tidegate_components.evaluation.metrics import auc, calibration, logloss
+    from tidegate_components.models.arrays import read_tables, to_arrays
+
+    table = read_tables([day / "learn.parquet", day / "held.parquet"])
+    rows = to_arrays(table, scorer.inputs, day, config.inputs.label if config.inputs else "label")
+    scores = scorer.scores(rows.ids, rows.dense)
+    figures = (auc(rows.labels, scores), logloss(rows.labels, scores), calibration(rows.labels, scores))
+    with replacing(folder) as beside:
+        beside.mkdir(parents=True)
+        scorer.save(beside / "model")
+        labels = rows.labels.astype(np.int8)
+        pq.write_table(
+            pa.table({"label": labels, "score": scores, "day": [day.name] * len(labels)}), beside / "scores.parquet"
+        )
+        (beside / "day.json").write_text(json.dumps(asdict(Day(day.name, len(labels), *figures, spent[0], spent[1]))))
+
+
+def _gather(folder: Path, days: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with replacing(folder / "predictions.parquet") as beside:
+        pq.write_table(pa.concat_tables([pq.read_table(folder / day / "scores.parquet") for day in days]), beside)
