@@ -21,7 +21,7 @@ from tidegate_components.packaging.signature import PRIVATE, PUBLIC, keygen, sig
 from tidegate_components.packaging.verify import verify, verify_package
 from unit.components.packaged import CONFIG, NAME, ONNX, list_anew, tiny_package
 
-MUTATIONS = 800
+MUTATIONS = 600
 
 Damage = Callable[[random.Random, Path], None]
 
