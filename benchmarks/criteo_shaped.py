@@ -1,6 +1,6 @@
 """A seeded set of Criteo's shape: 13 numbers, 26 categories with Zipf ids, and labels of a planted model.
 
-python benchmarks/criteo_shaped.py --rows 4000000 --into /tmp/criteo     # train.parquet, and a tenth more as valid.parquet
+python benchmarks/criteo_shaped.py --rows 4000000 --into /tmp/criteo   # train.parquet, and a tenth as valid.parquet
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _write_part(path: Path, rows: int, rng: np.random.Generator, planted: list[t
             sink.write_table(_rows(min(_GROUP, rows - start), rng, planted, schema))
 
 
-def _rows(count: int, rng: np.random.Generator, planted: list[tuple[np.ndarray, np.ndarray]], schema: pa.Schema) -> pa.Table:
+def _rows(
+    count: int, rng: np.random.Generator, planted: list[tuple[np.ndarray, np.ndarray]], schema: pa.Schema
+) -> pa.Table:
     numbers = np.exp(rng.normal(1.0, 1.0, (count, len(NUMBERS)))).astype(np.float32) - 1
     ids = [np.minimum(rng.zipf(1.2, count) - 1, size * 10) % size for size in SIZES]
     first = sum(weights[i] for (weights, _), i in zip(planted, ids, strict=True))

@@ -24,7 +24,7 @@ _CROSS = 805_306_457
 class Lookup(nn.Module):
     """ids [C, N] Int64 to rows [S, N] Int64 of their tables. Slots S: the columns of every tabled bag, then crosses.
 
-    With `fold` off an unknown id stays as it is: beyond the table, so that reading it fails.
+    With `fold` off an unknown or missing id leads beyond the table, so that reading it fails.
     """
 
     def __init__(self, inputs: Inputs, fold: bool = True) -> None:
@@ -50,7 +50,7 @@ class Lookup(nn.Module):
         wanted = ids if self.straight else ids[self.columns]
         own = self._own(wanted)
         if not self.fold:
-            return own
+            return torch.where(own < 0, self.rows, own)
         known = (own >= 0) & (own < self.rows)
         rows = torch.where(known, own, self.rows + torch.remainder(wanted, self.buckets))
         rows = torch.where(wanted < 0, self.rows + self.buckets, rows)

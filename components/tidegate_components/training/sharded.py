@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
@@ -57,9 +60,13 @@ class _Sharder(EmbeddingBagCollectionSharder):
 
 
 def _join() -> torch.device:
+    """The process group; ranks started anew must not read addresses that those before them left in the store."""
     on_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        store, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        fresh = PrefixStore(f"attempt-{attempt}", store)
+        dist.init_process_group("nccl" if on_gpu else "gloo", store=fresh, rank=rank, world_size=world)
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -184,6 +187,30 @@ def test_two_ranks_learn_what_one_does(launcher: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(predictions(tmp_path / "run"), predictions(tmp_path / "one"), atol=1e-4)
 
 
+def test_a_rank_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:
+    """kill -9 of one rank after the first checkpoint: torchrun starts both again, and they go on from it."""
+    said = config("wide_deep", epochs=40, early_stopping={"patience": 40})
+    launch(order(tmp_path, said, out=tmp_path / "one"), "local", 1, quiet)
+    broken = order(tmp_path, said, restarts=1)
+    killed: list[int] = []
+    watcher = threading.Thread(target=_kill_a_rank, args=(tmp_path / "run" / "checkpoints", killed))
+    watcher.start()
+    launch(broken, "torchrun", 2, quiet)
+    watcher.join()
+    assert len(killed) == 1
+    np.testing.assert_allclose(predictions(tmp_path / "run"), predictions(tmp_path / "one"), atol=1e-3)
+
+
+def _kill_a_rank(checkpoints: Path, killed: list[int], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not list(checkpoints.glob("trial-*")):
+        time.sleep(0.05)
+    ranks = [child for child in psutil.Process().children(recursive=True) if "--engine" in child.cmdline()]
+    leaves = [rank for rank in ranks if not any("--engine" in child.cmdline() for child in rank.children())]
+    killed.append(leaves[-1].pid)
+    leaves[-1].kill()
+
+
 def test_ranks_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(order(tmp_path, config()), valid=tmp_path / "none.parquet")
     with pytest.raises(LaunchError, match="1 ranks is 'exit code 1', expected 0 from each"):
@@ -235,7 +262,8 @@ def test_tables_of_many_rows_are_spread_over_the_ranks(tmp_path: Path) -> None:
     held = {}
     for path in sorted(newest.glob("tables-*")):
         with safe_open(path, framework="pt") as stored:
-            held |= {key: stored.get_slice(key).get_shape()[0] for key in stored.keys() if key.startswith("city@")}
+            names = [key for key in stored.keys() if key.startswith("city@")]  # noqa: SIM118 - it is no mapping
+            held |= {key: stored.get_slice(key).get_shape()[0] for key in names}
     assert sorted(key for key in held if key.endswith("weights")) == ["city@0@weights", "city@2500001@weights"]
     assert sum(rows for key, rows in held.items() if key.endswith("weights")) == 5_000_002
     assert os.path.exists(tmp_path / "run" / "metrics.json")
