@@ -9,7 +9,7 @@ EXTRAS := --extra operator --extra pipelines --extra train --extra spark --extra
 STAMP := .venv/.tidegate-setup
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds format redis
+.PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds format redis horovod
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,7 +50,7 @@ check: static ## The quick part: under a minute once .venv stands
 	$(PYTEST) tests/unit/operators tests/unit/api -n 2 -q
 
 test: ## Everything: lint, types, layers, unit, property, integration (real API server), e2e (real node, Triton)
-	@$(MAKE) --no-print-directory --jobs=2 cluster-parts static redis
+	@$(MAKE) --no-print-directory --jobs=2 cluster-parts static redis horovod
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-units test-cluster
 
 static: lint types layers
@@ -68,6 +68,9 @@ test-units: setup # without a cluster; they give way to the cluster's tests, whi
 
 test-cluster: setup # against a real API server, node, Triton, gateway, Prometheus, Redis and MLflow
 	dev/with-cluster $(PYTEST) tests/integration tests/e2e --durations=15
+
+horovod: setup ## Build Horovod for the torch in .venv (once; then cached): an option of tidegate train
+	@dev/horovod
 
 redis: # the unit tests of the online store speak to a real one of their own
 	@command -v redis-server >/dev/null || { echo "Installing redis-server"; \

@@ -67,7 +67,7 @@ def _matrix(data: Arrays, inputs: Inputs) -> Any:
     import torch
     from scipy import sparse  # type: ignore[import-untyped]
 
-    from tidegate_components.models.scoring import Scale
+    from tidegate_components.models.numbers import Scale
 
     blocks, start = [], 0
     for bag in (bag for bag in inputs.bags if bag.columns):  # a cross has none

@@ -162,9 +162,3 @@ class Inputs:
     def bag(self, name: str) -> Bag:
         """The bag of that name."""
         return next(bag for bag in self.bags if bag.name == name)
-
-
-def __getattr__(name: str) -> Any:  # until every room imports from arrays
-    from tidegate_components.models import arrays
-
-    return getattr(arrays, name)

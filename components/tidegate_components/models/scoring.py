@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from tidegate_components.models.config import Architecture
 from tidegate_components.models.inputs import Inputs
-from tidegate_components.models.numbers import Scale, read_numbers
 from tidegate_components.models.ranker import Ranker, table_widths
 from tidegate_components.models.taste import Taste
 
 _ROWS = 4096
 """Scored at once: each holds the factors of a whole history."""
 
-__all__ = ["Scale", "Scorer", "read_numbers"]
+__all__ = ["Scorer"]
 
 
 class Scorer(nn.Module):

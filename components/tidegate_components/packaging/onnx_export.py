@@ -12,7 +12,7 @@ from tidegate_components.packaging.layout import package_error
 if TYPE_CHECKING:
     import numpy as np
 
-    from tidegate_components.models.inputs import Arrays
+    from tidegate_components.models.arrays import Arrays
     from tidegate_components.models.scoring import Scorer
 
 __all__ = ["MOST_DIFFERENCE", "ONE_FILE", "OPSET", "check_parity", "export_onnx", "onnx_scores", "weight_bytes"]

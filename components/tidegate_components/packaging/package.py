@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tidegate_api.model_package import Quantization
-    from tidegate_components.models.inputs import Arrays, Bag, Inputs
+    from tidegate_components.models.arrays import Arrays
+    from tidegate_components.models.inputs import Bag, Inputs
     from tidegate_components.models.scoring import Scorer
 
     Array = np.ndarray[Any, Any]
@@ -67,7 +68,7 @@ def package_model(
     of the graph, so that such a row fails at run time. Raises PackageError where ONNX and torch differ, and where int8
     costs more AUC on the test set than `options` allow; KeyFileError where the key to sign with is none.
     """
-    from tidegate_components.models.inputs import read_set
+    from tidegate_components.models.arrays import read_set
     from tidegate_components.models.scoring import Scorer
 
     chosen = options or Options(unknown_ids)
@@ -120,7 +121,7 @@ def known_rows(rows: Arrays, inputs: Inputs) -> Arrays:
     """
     import numpy as np
 
-    whole = np.isfinite(rows.dense).all(axis=1)
+    whole = np.atleast_1d(np.isfinite(rows.dense).all(axis=1))
     for bag in inputs.bags:
         if bag.columns:
             table = inputs.bag(bag.shares) if bag.shares else bag
@@ -171,7 +172,7 @@ def _take(rows: Arrays, index: Array) -> Arrays:
 
 
 def _arrays(ids: Any, dense: Any, labels: Any) -> Arrays:
-    from tidegate_components.models.inputs import Arrays
+    from tidegate_components.models.arrays import Arrays
 
     return Arrays(ids, dense, labels)
 

@@ -18,7 +18,7 @@ from tidegate_components.packaging.onnx_form import DATA
 if TYPE_CHECKING:
     import numpy as np
 
-    from tidegate_components.models.inputs import Arrays
+    from tidegate_components.models.arrays import Arrays
 
     Array = np.ndarray[Any, Any]
 

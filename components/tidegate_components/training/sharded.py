@@ -52,7 +52,7 @@ def sharded(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
     )  # fmt: skip
 
 
-class _Sharder(EmbeddingBagCollectionSharder):
+class _Sharder(EmbeddingBagCollectionSharder):  # type: ignore[misc]
     """TorchRec offers rows over ranks on GPUs only; gloo does it too."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
@@ -63,7 +63,7 @@ def _join() -> torch.device:
     """The process group; ranks started anew must not read addresses that those before them left in the store."""
     on_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
-        store, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+        store, rank, world = next(rendezvous("env://"))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         fresh = PrefixStore(f"attempt-{attempt}", store)
         dist.init_process_group("nccl" if on_gpu else "gloo", store=fresh, rank=rank, world_size=world)

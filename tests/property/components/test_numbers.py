@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate_components.models.inputs import Kind, Numeric
-from tidegate_components.models.scoring import read_numbers
+from tidegate_components.models.numbers import read_numbers
 
 COUNTS = st.integers(0, 10_000)
 PRIORS = st.floats(0.05, 0.95)

@@ -61,7 +61,7 @@ def test_clicks_are_read_as_a_share_of_the_impressions_of_their_view(trained: Tr
 def test_what_the_layers_see_is_standardized(trained: Trained) -> None:
     import torch
 
-    from tidegate_components.models.scoring import read_numbers
+    from tidegate_components.models.numbers import read_numbers
 
     rows, inputs = read_set(trained.sets[0])
     seen = read_numbers(inputs.numerics, torch.from_numpy(rows.dense)).numpy()

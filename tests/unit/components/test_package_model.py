@@ -12,8 +12,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from tidegate_components.models.arrays import read_set
-from tidegate_components.models.inputs import Arrays
+from tidegate_components.models.arrays import Arrays, read_set
 from tidegate_components.models.scoring import Scorer
 from tidegate_components.packaging.layout import PackageError
 from tidegate_components.packaging.onnx_export import onnx_scores
