@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +16,73 @@ from tidegate_api.errors import TidegateError
 from tidegate_components.training.run import Order, prepare_process, run
 from tidegate_components.training.worker import write_order
 
-__all__ = ["LAUNCHERS", "LaunchError", "launch"]
+__all__ = ["LAUNCHERS", "LaunchError", "RunFailedError", "Site", "launch", "parse_resources"]
 
 
 class LaunchError(TidegateError):
-    """Ranks that did not end well, or a launcher that is not there."""
+    """A launcher that is not there, or what it cannot start."""
 
 
-def launch(order: Order, launcher: str, processes: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train as `order` says; returns what DIR/metrics.json holds. Raises LaunchError where a rank failed."""
+class RunFailedError(LaunchError):
+    """Ranks or a job that did not end well; going on from the newest checkpoint may mend it."""
+
+    transient = True
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a TrainJob runs: pods of `processes` ranks each, what each pod asks for, how long all of it may take.
+
+    An empty namespace is that of the kubeconfig's context, or of the pod that this runs in.
+    """
+
+    nodes: int = 1
+    namespace: str = ""
+    resources: Mapping[str, str] = field(default_factory=dict)
+    deadline_s: int = 86_400
+
+
+_HERE = Site()
+
+
+def parse_resources(text: str) -> dict[str, str]:
+    """`cpu=8,memory=32Gi,nvidia.com/gpu=1` by name. Raises LaunchError for what is no NAME=QUANTITY."""
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, _, quantity in parts:
+        if not name or not quantity:
+            raise LaunchError(
+                resource="tidegate train", field="resources", value=text,
+                expected="NAME=QUANTITY such as cpu=8,memory=32Gi", remedy="correct --resources",
+            )  # fmt: skip
+    return {name: quantity for name, _, quantity in parts}
+
+
+def launch(
+    order: Order, launcher: str, processes: int, say: Callable[[str], None], site: Site = _HERE
+) -> dict[str, Any]:
+    """Train as `order` says; returns what DIR/metrics.json holds. Raises LaunchError where a rank failed.
+
+    `site` is for the launcher trainjob alone.
+    """
     if launcher not in LAUNCHERS:
         raise LaunchError(
             resource="tidegate train", field="launcher", value=launcher, expected=f"one of {', '.join(LAUNCHERS)}",
             remedy="correct --launcher",
         )  # fmt: skip
-    order.out.mkdir(parents=True, exist_ok=True)
-    LAUNCHERS[launcher](order, processes, say)
+    LAUNCHERS[launcher](order, processes, say, site)
     found: dict[str, Any] = json.loads((order.out / "metrics.json").read_text())
     return found
 
 
-def _local(order: Order, processes: int, say: Callable[[str], None]) -> None:
+def _local(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
+    order.out.mkdir(parents=True, exist_ok=True)
     prepare_process(order.config.training.threads)
     from tidegate_components.training.learner import alone
 
     run(order, alone, say)
 
 
-def _torchrun(order: Order, processes: int, say: Callable[[str], None]) -> None:
+def _torchrun(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
     """Elastic: a rank that dies takes the others with it, and all go on from the newest checkpoint."""
     command = [
         "-m",
@@ -54,7 +94,7 @@ def _torchrun(order: Order, processes: int, say: Callable[[str], None]) -> None:
     _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "sharded", order, processes)
 
 
-def _horovod(order: Order, processes: int, say: Callable[[str], None]) -> None:
+def _horovod(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
     try:
         import horovod.torch  # noqa: F401
     except ImportError as error:
@@ -67,6 +107,7 @@ def _horovod(order: Order, processes: int, say: Callable[[str], None]) -> None:
 
 
 def _ranks(command: list[str], engine: str, order: Order, processes: int) -> None:
+    order.out.mkdir(parents=True, exist_ok=True)
     threads = order.config.training.threads or max(len(os.sched_getaffinity(0)) // processes, 1)
     waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(prefix="tidegate-order-") as folder:
@@ -75,14 +116,21 @@ def _ranks(command: list[str], engine: str, order: Order, processes: int) -> Non
         ranks = [*command, "--engine", engine, "--order", str(file)]
         ended = subprocess.run(ranks, env=waiting | os.environ, check=False)
     if ended.returncode:
-        raise LaunchError(
+        raise RunFailedError(
             resource="tidegate train", field=f"{processes} ranks", value=f"exit code {ended.returncode}",
             expected="0 from each", remedy="read what they said above; --resume goes on from the newest checkpoint",
         )  # fmt: skip
 
 
-LAUNCHERS: dict[str, Callable[[Order, int, Callable[[str], None]], None]] = {
+def _trainjob(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
+    from tidegate_components.training.trainjob_launch import run_train_job
+
+    run_train_job(order, processes, say, site)
+
+
+LAUNCHERS: dict[str, Callable[[Order, int, Callable[[str], None], Site], None]] = {
     "local": _local,
     "torchrun": _torchrun,
     "horovod": _horovod,
+    "trainjob": _trainjob,
 }

@@ -1,6 +1,7 @@
 """One rank of a training run: what torchrun, horovodrun and a TrainJob start.
 
 torchrun --standalone --nproc-per-node 2 -m tidegate_components.training.worker --order ORDER.json
+torchrun -m tidegate_components.training.worker --order '{"config": ...}'
 """
 
 from __future__ import annotations
@@ -14,43 +15,46 @@ from tidegate_api.errors import TidegateError
 from tidegate_components.models.config import parse_config
 from tidegate_components.training.run import Order, prepare_process, run
 
-__all__ = ["main", "read_order", "write_order"]
+__all__ = ["main", "order_text", "parse_order", "read_order", "write_order"]
 
 ENGINES = ("alone", "sharded", "replicated")
 
 
-def write_order(path: Path, order: Order) -> None:
-    """An order as JSON, for ranks to read."""
+def order_text(order: Order) -> str:
+    """An order as JSON, the same for the same order."""
     paths = {name: str(getattr(order, name) or "") for name in ("train", "valid", "out", "start")}
-    path.write_text(
-        json.dumps(
-            {
-                "config": order.config.model_dump(mode="json"),
-                "resume": order.resume,
-                "restarts": order.restarts,
-                **paths,
-            }
-        )
-    )
+    config = order.config.model_dump(mode="json")
+    return json.dumps({"config": config, "resume": order.resume, "restarts": order.restarts, **paths})
 
 
-def read_order(path: Path) -> Order:
-    """The inverse of write_order."""
-    said = json.loads(path.read_text())
+def parse_order(text: str) -> Order:
+    """The inverse of order_text."""
+    said = json.loads(text)
     start = Path(said["start"]) if said["start"] else None
     train, valid, out = (Path(said[name]) for name in ("train", "valid", "out"))
     return Order(parse_config(said["config"]), train, valid, out, start, said["resume"], said["restarts"])
 
 
+def write_order(path: Path, order: Order) -> None:
+    """An order as JSON, for ranks to read."""
+    path.write_text(order_text(order))
+
+
+def read_order(path: Path) -> Order:
+    """The inverse of write_order."""
+    return parse_order(path.read_text())
+
+
 def main() -> int:
     """Take part in the run; 2 where the input is bad, with the sentence on stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--order", type=Path, required=True)
+    parser.add_argument("--order", required=True, help="a file, or the order itself")
     parser.add_argument("--engine", choices=ENGINES, default="sharded")
     given = parser.parse_args()
     prepare_process()
     try:
-        run(read_order(given.order), _engine(given.engine), lambda text: print(text, file=sys.stderr, flush=True))
+        order = parse_order(given.order) if given.order.startswith("{") else read_order(Path(given.order))
+        run(order, _engine(given.engine), lambda text: print(text, file=sys.stderr, flush=True))
     except TidegateError as error:
         print(f"tidegate: {error}", file=sys.stderr)
         return 2
