@@ -12,7 +12,10 @@ from tidegate_components.storage import replacing
 
 __all__ = ["PIPELINES", "Compiled", "PipelineError", "compile_pipeline", "parse_params"]
 
-PIPELINES = {"ctr_training": "From raw interactions to a registered model package and its ModelDeployment."}
+PIPELINES = {
+    "ctr_training": "From raw interactions to a registered model package and its ModelDeployment.",
+    "ctr_tuning": "Settings drawn from a search space, tried in parallel; the best of them in the registry.",
+}
 """Name -> one line. Each is the function of its name in the module of its name."""
 
 
@@ -56,7 +59,9 @@ def _params(spec: dict[str, Any]) -> dict[str, tuple[str, Any]]:
 
 
 def _titles(spec: dict[str, Any]) -> dict[str, str]:
-    return {name: task["taskInfo"]["name"] for name, task in spec["root"]["dag"]["tasks"].items()}
+    inner = [part["dag"] for part in spec["components"].values() if "dag" in part]
+    tasks = [task for dag in (spec["root"]["dag"], *inner) for task in dag["tasks"].items()]
+    return {name: task["taskInfo"]["name"] for name, task in tasks}
 
 
 def _images(spec: dict[str, Any]) -> list[str]:

@@ -26,6 +26,10 @@ Registry = Annotated[
 Tag = Annotated[str, typer.Option(envvar="TIDEGATE_IMAGE_TAG", help="Their tag; default: a hash of the code.")]
 
 
+_JSON = ("metrics", "registered", "best")
+"""Outputs that are JSON in a text."""
+
+
 @app.command("list")
 def list_pipelines(json_: Json = False) -> None:
     """List the pipelines."""
@@ -89,10 +93,22 @@ def _tell(step: Progress) -> None:
 
 
 def _show(result: RunResult, arguments: dict[str, Any], json_: bool) -> None:
-    outputs = {**result.outputs, **{key: json.loads(result.outputs[key]) for key in ("metrics", "registered")}}
+    told: dict[str, Any] = {key: json.loads(result.outputs[key]) for key in _JSON if key in result.outputs}
+    outputs: dict[str, Any] = {**result.outputs, **told}
     if json_:
         print_json({**outputs, "steps": [asdict(step) for step in result.steps], "log": str(result.log)})
         return
+    _show_best(outputs["best"]) if "best" in outputs else _show_training(outputs, arguments)
+    typer.echo(f"log        {result.log}")
+
+
+def _show_best(best: dict[str, Any]) -> None:
+    typer.echo(f"trial {best['number']} is the best: {best['value']:.5f} after {best['epochs']} epochs")
+    for path, value in best["settings"].items():
+        typer.echo(f"  {path:<26} {value}")
+
+
+def _show_training(outputs: dict[str, Any], arguments: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -106,7 +122,7 @@ def _show(result: RunResult, arguments: dict[str, Any], json_: bool) -> None:
     version = outputs["registered"]
     typer.echo(outputs["verdict"])
     typer.echo(f"registered {version['name']} version {version['version']}, {version['digest']}")
-    typer.echo(f"report     {outputs['report']}\nmanifest   {outputs['deployed']}\nlog        {result.log}")
+    typer.echo(f"report     {outputs['report']}\nmanifest   {outputs['deployed']}")
 
 
 @app.command("submit")

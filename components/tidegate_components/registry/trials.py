@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidegate_components.registry.connection import connected, is_missing
+from tidegate_components.registry.connection import connected, is_missing, tracking_uri
 
-__all__ = ["log_best", "log_trial", "open_search"]
+__all__ = ["log_best", "log_search", "log_trial", "open_search"]
 
 BEST_TAG = "tidegate.best_settings"
 
@@ -56,6 +56,20 @@ def log_best(uri: str, parent: str, model: str, settings: Mapping[str, Any], met
                 raise
             client.create_registered_model(model)
         client.set_registered_model_tag(model, BEST_TAG, json.dumps(dict(settings)))
+
+
+def log_search(uri: str, model: str, name: str, trials: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """A whole search, best trial first: each trial (fields of training.tuning.Trial) and the best settings.
+
+    An empty `uri` is that of the environment. Logging it again changes nothing.
+    """
+    uri = tracking_uri(uri)
+    parent = open_search(uri, model, name)
+    for trial in trials:
+        figures = {"epochs": float(trial["epochs"]), "seconds": trial["seconds"]}
+        figures |= {metric: trial["value"]} if trial["value"] is not None else {}
+        log_trial(uri, parent, trial["number"], trial["state"], trial["settings"], figures)
+    log_best(uri, parent, model, trials[0]["settings"], metric, trials[0]["value"])
 
 
 def _experiment(client: Any, name: str) -> str:

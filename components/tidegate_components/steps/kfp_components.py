@@ -14,6 +14,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Ou
 from tidegate_components.code_version import image
 
 __all__ = [
+    "choose",
     "clean",
     "deploy",
     "evaluate",
@@ -27,7 +28,9 @@ __all__ = [
     "register",
     "samples",
     "split",
+    "suggest",
     "train",
+    "trial",
     "validate",
 ]
 
@@ -215,3 +218,34 @@ def deploy(
     from tidegate_components.steps import tasks
 
     return tasks.deploy_model(deploy_to, model_name, alias, apply, manifest)
+
+
+@_heavy
+def suggest(config: str, space: str, trials: int, train: str, valid: str, metric: str, seed: int) -> list[str]:
+    """Draw the settings of every trial."""
+    from tidegate_components.steps import tasks
+
+    return tasks.suggest_settings(config, space, trials, (train, valid), metric, seed)
+
+
+@_heavy
+def trial(suggested: str, train: str, valid: str, metric: str) -> str:
+    """Train with one trial's settings; its figure on the validation rows."""
+    from tidegate_components.steps import tasks
+
+    return tasks.try_settings(suggested, (train, valid), metric)
+
+
+@_heavy
+def choose(
+    suggested: list[str],
+    trials: list[str],
+    metric: str,
+    mlflow_uri: str,
+    table: Output[Markdown],
+    best: Output[Artifact],
+) -> str:
+    """Record every trial in MLflow and give back the best."""
+    from tidegate_components.steps import tasks
+
+    return tasks.choose_settings(suggested, trials, metric, mlflow_uri, table, best)

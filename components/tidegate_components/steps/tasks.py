@@ -6,17 +6,21 @@ An artifact is anything with `path`, `metadata` and, for metrics, `log_metric`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidegate_components.storage import content_digest, resolve
+
+if TYPE_CHECKING:
+    from tidegate_components.training.tuning import Trial
 
 __all__ = [
     "Artifact",
     "Looked",
     "MetricsArtifact",
+    "choose_settings",
     "clean_events",
     "deploy_model",
     "evaluate_model",
@@ -30,7 +34,9 @@ __all__ = [
     "read_champion",
     "register_package",
     "split_samples",
+    "suggest_settings",
     "train_model",
+    "try_settings",
     "validate_events",
 ]
 
@@ -289,6 +295,76 @@ def deploy_model(deploy_to: str, model_name: str, alias: str, apply: bool, manif
         apply_file(written)
     shutil.copyfile(written, artifact)
     return str(written)
+
+
+def suggest_settings(config: str, space: str, trials: int, sets: tuple[str, str], metric: str, seed: int) -> list[str]:
+    """training.tuning.suggest; each trial as JSON {search, config, number, settings}, whole, for a step of its own.
+
+    Reads the configuration (an address) and the data: `search` names both by content, so that no cache serves what has
+    changed. One output and nothing beside it, since kfp.local gives a loop's step no other output than its item.
+    """
+    from tidegate_api.hashes import content_hash
+    from tidegate_components.models.config import read_config
+    from tidegate_components.training.tuning import parse_space, suggest
+
+    _check_metric(metric)
+    said = read_config(resolve(config))
+    drawn = suggest(parse_space(space, said, "of the parameter"), trials, seed)
+    settings = said.model_dump(mode="json")
+    name = content_hash([settings, drawn, metric, [content_digest(resolve(one)) for one in sets]])[:12]
+    search = {"search": f"search-{name}", "config": settings}
+    return [json.dumps({**search, "number": number, "settings": one}) for number, one in enumerate(drawn)]
+
+
+def _check_metric(metric: str) -> None:
+    from tidegate_components.models.config import ConfigError
+
+    if metric not in {"logloss", "auc"}:
+        raise ConfigError(
+            resource="pipeline ctr-tuning", field="metric", value=metric, expected="logloss or auc",
+            remedy="correct the parameter",
+        )  # fmt: skip
+
+
+def try_settings(suggested: str, sets: tuple[str, str], metric: str) -> str:
+    """training.tuning.try_settings on (train, valid), both addresses; returns the trial as JSON."""
+    from tidegate_components.models.config import parse_config
+    from tidegate_components.training import tuning
+    from tidegate_components.training.run import prepare_process
+
+    prepare_process()
+    said = json.loads(suggested)
+    train, valid = (resolve(one) for one in sets)
+    wanted = tuning.Search(parse_config(said["config"]), {}, train, valid, Path(), metric)
+    return json.dumps(asdict(tuning.try_settings(said["number"], said["settings"], wanted)))
+
+
+def choose_settings(
+    suggested: list[str], trials: list[str], metric: str, mlflow_uri: str, table: Artifact, best: Artifact
+) -> str:
+    """The best of the trials, as JSON; all in MLflow and in `table`, the configuration with its settings in `best`."""
+    import yaml
+
+    from tidegate_components.models.config import parse_config, with_settings
+    from tidegate_components.registry.trials import log_search
+    from tidegate_components.training.tuning import Trial, best_of
+
+    said = json.loads(suggested[0])
+    found = best_of([Trial(**json.loads(one)) for one in trials], metric)
+    chosen = with_settings(parse_config(said["config"]), found[0].settings)
+    log_search(mlflow_uri, chosen.name, said["search"], [asdict(one) for one in found], metric)
+    Path(best.path).write_text(yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False))
+    Path(table.path).write_text(_trials_table(found, metric))
+    return json.dumps(asdict(found[0]))
+
+
+def _trials_table(trials: Sequence[Trial], metric: str) -> str:
+    paths = list(trials[0].settings)
+    lines = [f"| trial | {metric} | epochs | {' | '.join(paths)} |", "|---" * (3 + len(paths)) + "|"]
+    for one in trials:
+        value = f"{one.value:.5f}" if one.value is not None else one.state
+        lines.append(f"| {one.number} | {value} | {one.epochs} | {' | '.join(str(one.settings[p]) for p in paths)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _describe(artifact: Artifact, facts: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
 
     from tidegate_components.training.loop import Epoch
 
-__all__ = ["Search", "Trial", "best_config", "read_space", "search", "trials_of"]
+__all__ = [
+    "Search",
+    "Trial",
+    "best_config",
+    "best_of",
+    "parse_space",
+    "read_space",
+    "search",
+    "suggest",
+    "trials_of",
+    "try_settings",
+]
 
 _STUDY = "tidegate"
 
@@ -90,18 +102,72 @@ class Trial:
 def read_space(path: Path, config: Config) -> dict[str, Dimension]:
     """Parse a YAML file of dotted paths. Raises ConfigError for a path or a dimension that is none."""
     try:
-        said = yaml.safe_load(path.read_text()) or {}
+        return parse_space(path.read_text(), config, path.name)
+    except OSError as error:
+        raise _no_space(path.name, str(path), str(error)) from error
+
+
+def parse_space(text: str, config: Config, origin: str) -> dict[str, Dimension]:
+    """Parse dotted paths as YAML or JSON. Raises ConfigError for a path or a dimension that is none."""
+    try:
+        said = yaml.safe_load(text) or {}
         space = {str(name): Dimension.model_validate(one) for name, one in said.items()}
-    except (OSError, AttributeError, yaml.YAMLError, ValidationError) as error:
+    except (AttributeError, yaml.YAMLError, ValidationError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error).splitlines()[0]}
-        raise ConfigError(
-            resource=f"search space {path.name}", field="file", value=str(detail.get("input", path)),
-            expected=f"settings with choices, or low and high ({detail['msg']})",
-            remedy="see docs/training.md, for example training.learning_rate: {low: 0.0001, high: 0.01, log: true}",
-        ) from error  # fmt: skip
+        raise _no_space(origin, str(detail.get("input", text)), detail["msg"]) from error
     for name, one in space.items():
         with_settings(config, {name: one.choices[0] if one.choices else one.low})
     return space
+
+
+def _no_space(origin: str, value: str, detail: str) -> ConfigError:
+    return ConfigError(
+        resource=f"search space {origin}", field="file", value=value,
+        expected=f"settings with choices, or low and high ({detail})",
+        remedy="see docs/training.md, for example training.learning_rate: {low: 0.0001, high: 0.01, log: true}",
+    )  # fmt: skip
+
+
+def suggest(space: dict[str, Dimension], trials: int, seed: int) -> list[dict[str, Any]]:
+    """Settings for so many trials that run at once, so that none learns from another: seeded draws, none twice."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    asked = [study.ask() for _ in range(trials)]
+    drawn = [{path: one.suggest(trial, path) for path, one in space.items()} for trial in asked]
+    return list({json.dumps(one): one for one in drawn}.values())
+
+
+def try_settings(number: int, settings: dict[str, Any], wanted: Search) -> Trial:
+    """One trial of a search by itself: trained and judged in this process; one whose loss blows up has failed."""
+    from tidegate_components.training.learner import alone
+    from tidegate_components.training.loop import fit
+
+    begun = time.monotonic()
+    said = with_settings(wanted.config, {**settings, "training.refit": False})
+    try:
+        epochs = fit([wanted.train], [wanted.valid], said, alone).epochs
+    except FloatingPointError:
+        return Trial(number, "fail", settings, None, 0, time.monotonic() - begun)
+    value = _best_figure([_figure(epoch, wanted.metric) for epoch in epochs], wanted)
+    return Trial(number, "complete", settings, value, len(epochs), time.monotonic() - begun)
+
+
+def best_of(trials: list[Trial], metric: str) -> list[Trial]:
+    """The trials, best first. Raises ConfigError where none is complete."""
+    sign = -1 if metric == "auc" else 1
+    found = sorted(trials, key=lambda one: _rank(one, sign))
+    if not found or found[0].state != "complete":
+        raise ConfigError(
+            resource="search", field="trials", value=[one.state for one in found], expected="one that is complete",
+            remedy="narrow the search space, for example to lower learning rates",
+        )  # fmt: skip
+    return found
+
+
+def _best_figure(figures: list[float], wanted: Search) -> float:
+    return max(figures) if wanted.direction == "maximize" else min(figures)
 
 
 def search(wanted: Search, trials: int, jobs: int, done: Callable[[Trial], None], pruned_after: int = 5) -> list[Trial]:
@@ -122,11 +188,11 @@ def search(wanted: Search, trials: int, jobs: int, done: Callable[[Trial], None]
     for trial in found:
         if trial.number not in before:
             done(trial)
-    return sorted(found, key=lambda one: _rank(one, wanted))
-
-
-def _rank(trial: Trial, wanted: Search) -> tuple[bool, float]:
     sign = -1 if wanted.direction == "maximize" else 1
+    return sorted(found, key=lambda one: _rank(one, sign))
+
+
+def _rank(trial: Trial, sign: int) -> tuple[bool, float]:
     return trial.state != "complete", sign * trial.value if trial.value is not None else float("inf")
 
 
@@ -179,8 +245,7 @@ def _try(wanted: Search, trial: optuna.Trial) -> float:
 
     said = with_settings(wanted.config, {**settings, "training.refit": False})
     fitted = fit([wanted.train], [wanted.valid], said, alone, Hooks(epoch=judged))
-    figures = [_figure(epoch, wanted.metric) for epoch in fitted.epochs]
-    return max(figures) if wanted.direction == "maximize" else min(figures)
+    return _best_figure([_figure(epoch, wanted.metric) for epoch in fitted.epochs], wanted)
 
 
 def _figure(epoch: Epoch, metric: str) -> float:
