@@ -153,7 +153,7 @@ def configured(name: str) -> Any:
     })  # fmt: skip
 
 
-SPARSE_RATE = 0.02
+SPARSE_RATE = 0.07
 
 
 def tidegate(folder: Path, name: str) -> Row:

@@ -86,7 +86,9 @@ def _check_replaceable(beside: Path, target: Path) -> None:
     if target.is_dir() and beside.is_dir():
         new = list(beside.iterdir())
         names, kinds = {path.name for path in new}, {path.suffix for path in new if path.is_file()}
-        strange = [p for p in target.iterdir() if p.name not in names and not (p.is_file() and p.suffix in kinds)]
+        strange = [
+            p for p in target.iterdir() if not {p.name, p.stem} & names and not (p.is_file() and p.suffix in kinds)
+        ]
     else:
         strange = [target] if target.is_file() or any(target.iterdir()) else []
     if strange:

@@ -42,6 +42,8 @@ class SignatureFeature(Value):
     view: str | None = None
     schema_hash: str | None = None
     list_column: str | None = None
+    texts: bool | None = None
+    """Whether the ids are XXH3-64 hashes of texts, without the highest bit."""
 
 
 class InputTensor(Value):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidegate_pipelines.terminal import Json, print_json, progress, speaking
+from tidegate_pipelines.terminal import Json, print_json, progress, shown, speaking
 
 __all__ = ["backtest"]
 
@@ -61,7 +61,7 @@ def _say(mode: str, day: Any) -> None:
 
 
 def _line(mode: str, day: Any) -> str:
-    figures = f"AUC {day.auc:.4f}, LogLoss {day.logloss:.4f}, calibration {day.calibration:.3f}"
+    figures = f"AUC {shown(day.auc, 4)}, LogLoss {shown(day.logloss, 4)}, calibration {shown(day.calibration, 3)}"
     return f"{mode} {day.day}: {figures}, {day.rows:,} rows"
 
 
@@ -83,13 +83,13 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("mode", "day", "rows", "AUC", "LogLoss", "calibration", "rows learned", "seconds")
+    table = Table("mode", "day", "rows", "AUC", "LogLoss", "calib.", "learned", "s")
     for mode in (name for name in report if name != "comparison"):
         for day in report[mode]:
-            figures = (f"{day['auc']:.4f}", f"{day['logloss']:.4f}", f"{day['calibration']:.3f}")
-            shown.add_row(
+            figures = (shown(day["auc"], 4), shown(day["logloss"], 4), shown(day["calibration"], 3))
+            table.add_row(
                 mode, day["day"], f"{day['rows']:,}", *figures, f"{day['learned_rows']:,}", f"{day['seconds']:.1f}"
             )
-    Console().print(shown)
+    Console().print(table)
     if "comparison" in report:
         typer.echo(f"{report['comparison']['verdict']['sentence']} Report: {out / 'comparison' / 'report.html'}")

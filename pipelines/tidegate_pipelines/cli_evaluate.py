@@ -57,6 +57,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options are the command's public f
         from tidegate_components.evaluation.measure import Settings
         from tidegate_components.evaluation.predictions import Columns
 
+        _check_margins(margin, baseline)
         settings = Settings(confidence, bootstrap, seed, k, threshold)
         asked = Asked(
             predictions=predictions,
@@ -72,6 +73,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options are the command's public f
         print_json(judged.to_json()) if json_ else _show(judged, out)
     if judged.verdict is not None and not judged.verdict.passed:
         raise typer.Exit(FAILED)
+
+
+def _check_margins(margin: list[str] | None, baseline: Path | None) -> None:
+    """A margin that nothing is compared by would be a gate that always opens."""
+    from tidegate_components.evaluation.errors import EvaluationError
+
+    if margin and baseline is None:
+        raise EvaluationError(
+            resource="tidegate evaluate", field="margin", value=margin[0], expected="a baseline to compare with",
+            remedy="give --baseline, or leave --margin out",
+        )  # fmt: skip
 
 
 def _show(judged: Judged, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tidegate_pipelines.terminal import Json, print_json, progress, speaking
+from tidegate_pipelines.terminal import Json, print_json, progress, shown, speaking
 
 __all__ = ["train"]
 
@@ -53,6 +53,6 @@ def train(  # noqa: PLR0913, PLR0917 - the options of a public command
         if json_:
             print_json(figures)
             return
-        scored = f"AUC {figures['auc']:.5f}, LogLoss {figures['logloss']:.5f}"
+        scored = f"AUC {shown(figures['auc'], 5)}, LogLoss {shown(figures['logloss'], 5)}"
         spent = f"{figures['examples_per_second']:,.0f} examples/s, {figures['peak_memory_bytes'] / 2**30:.2f} GiB"
         typer.echo(f"{scored} on the validation set after {figures['epochs']} epochs; {spent}; {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import typer
 from tidegate_api.errors import TidegateError
 from tidegate_components.json_values import plain
 
-__all__ = ["BAD_INPUT", "FAILED", "Json", "print_json", "progress", "speaking"]
+__all__ = ["BAD_INPUT", "FAILED", "Json", "print_json", "progress", "shown", "speaking"]
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -56,3 +57,8 @@ def progress(text: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(plain(value), indent=1, default=str))
+
+
+def shown(value: float | None, digits: int) -> str:
+    """A figure, or a dash where it is not defined: an AUC of one class, say."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

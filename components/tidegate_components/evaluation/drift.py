@@ -106,6 +106,8 @@ def _kinds(now: pa.Table, then: pa.Table) -> tuple[list[str], list[str]]:
     numbers, categories = [], []
     for name in now.column_names:
         kind = now[name].type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
+            continue
         values = max(pc.count_distinct(now[name]).as_py(), pc.count_distinct(then[name]).as_py())
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         if number and values > _MOST_CATEGORIES:

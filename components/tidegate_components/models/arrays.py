@@ -21,6 +21,7 @@ __all__ = [
     "check_columns",
     "columns_read",
     "integer_ids",
+    "is_text",
     "numbers_of",
     "read_set",
     "read_sets",
@@ -137,9 +138,37 @@ def columns_read(inputs: Inputs) -> list[str]:
 
 def bag_ids(table: pa.Table, bag: Bag) -> Sequence[Array]:
     """One Int64 array [N] for each column of the bag."""
+    _check_texts(table, bag)
     if bag.list_column:
         return _slots(table[bag.list_column], len(bag.columns))
     return [integer_ids(table[column]) for column in bag.columns]
+
+
+def _check_texts(table: pa.Table, bag: Bag) -> None:
+    """Hashes of texts are no integers: a column of the other kind would be all unknown ids, and nobody would see it."""
+    for column in {bag.list_column} if bag.list_column else set(bag.columns):
+        kind = table[column].type
+        inner = getattr(kind, "value_type", kind)
+        if is_text(inner) != bag.texts and not _is_null(inner):
+            raise TrainingSetError(
+                resource=f"input {bag.name}", field=column, value=str(kind),
+                expected="texts, as the model learned them" if bag.texts else "integers, as the model learned them",
+                remedy="give the column as the training set has it",
+            )  # fmt: skip
+
+
+def _is_null(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_null(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, dictionary-coded or not."""
+    import pyarrow as pa
+
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
 
 
 def integer_ids(column: pa.ChunkedArray) -> Array:
@@ -151,8 +180,7 @@ def integer_ids(column: pa.ChunkedArray) -> Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(column.type):
         coded = column.combine_chunks().dictionary_encode() if not pa.types.is_dictionary(column.type) else column
         coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
         hashes = np.array([*map(_text_id, coded.dictionary.to_pylist()), MISSING], dtype=np.int64)
@@ -220,9 +248,10 @@ def check_columns(names: Sequence[str], inputs: Inputs, path: Path) -> None:
         raise bad_set(path, "columns", list(names), "at least one id column such as item_id")
 
 
-def bad_set(path: Path, field: str, value: object, expected: str) -> TrainingSetError:
+_REMEDY = "check the path, the sample join and how much time the data covers"
+
+
+def bad_set(path: Path, field: str, value: object, expected: str, remedy: str = _REMEDY) -> TrainingSetError:
     """A fault of a training set."""
-    return TrainingSetError(
-        resource=f"training set {path.name}", field=field, value=value, expected=expected,
-        remedy="check the sample join and how much time the data covers",
-    )  # fmt: skip
+    resource = f"training set {path.name}"
+    return TrainingSetError(resource=resource, field=field, value=value, expected=expected, remedy=remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,7 +35,10 @@ class ConfigError(TidegateError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_Width = Annotated[int, Field(ge=1)]
 
 
 class Architecture(_Part):
@@ -47,11 +50,11 @@ class Architecture(_Part):
 
     name: Literal["wide_deep", "deepfm", "dcn_v2", "dlrm"] = "wide_deep"
     embedding_dim: int = Field(default=16, ge=4, le=1024, multiple_of=4)
-    hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1)
+    hidden: tuple[_Width, ...] = Field(default=(256, 128), min_length=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     cross_layers: int = Field(default=3, ge=1)
     cross_rank: int = Field(default=0, ge=0)
-    bottom: tuple[int, ...] = (64,)
+    bottom: tuple[_Width, ...] = (64,)
 
 
 class NumericInput(_Part):
@@ -148,6 +151,21 @@ class Declared(_Part):
     crosses: tuple[Cross, ...] = ()
     views: bool = False
 
+    @model_validator(mode="after")
+    def _each_has_a_name_of_its_own(self) -> Self:
+        many = (*self.multi_hot, *self.sequence)
+        names = [one.name or one.column for one in self.categorical]
+        names += [one.name or one.column or one.columns[0] for one in many]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two inputs are called {twice[0]}: give one of them a name of its own (name: ...)")
+        for one in many:
+            for field in ("shares", "target"):
+                wanted = getattr(one, field, "")
+                if wanted and wanted not in names:
+                    raise ValueError(f"{field} of {one.name or one.column}: there is no input called {wanted}")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _names_alone(cls, given: Any) -> Any:
@@ -195,7 +213,7 @@ class Training(_Part):
     sparse: Sparse = Sparse()
     schedule: Schedule = Schedule()
     early_stopping: EarlyStopping = EarlyStopping()
-    seed: int = 7
+    seed: int = Field(default=7, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int | None = Field(default=None, ge=1)
     refit: bool = False

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.models.arrays import bad_set, integer_ids, numbers_of
+from tidegate_components.models.arrays import bad_set, integer_ids, is_text, numbers_of, schema_of
+from tidegate_components.models.config import Categorical
 from tidegate_components.models.inputs import HISTORY, VIEWS_KEY, Bag, Inputs, Kind, Numeric
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tidegate_components.models.config import Categorical, Config, Declared, MultiHot
+    from tidegate_components.models.config import Config, Declared, MultiHot
 
-__all__ = ["describe", "fit_inputs"]
+__all__ = ["check_sets", "describe", "fit_inputs"]
 
 _OPINION = "opinion_"
 _MOST_ROWS = 1 << 20
@@ -138,18 +139,28 @@ def fit_inputs(config: Config, train_sets: Sequence[Path]) -> Inputs:
         return describe(read_tables(train_sets))
     names, views = _columns(train_sets[0])
     _check_declared(declared, names, train_sets[0])
+    _check_kinds(declared, train_sets[0])
     facts = _facts(declared, train_sets)
+    schema = schema_of(train_sets[0])
     bags = [_with_view(bag, views) for bag in _bags(declared, facts, train_sets)]
+    bags = [replace(bag, texts=is_text(schema.field(bag.list_column or bag.columns[0]).type)) for bag in bags]
     numerics = [_number(one, facts, views) for one in declared.numeric]
     ofviews = _numerics(read_tables(train_sets, _of_views(declared, views))) if declared.views else ()
     shifted = tuple(replace(n, evidence=n.evidence + len(numerics)) for n in ofviews)
     return Inputs((*bags, *_crosses(declared, bags)), (*numerics, *shifted))
 
 
+def check_sets(config: Config, train_sets: Sequence[Path], valid: Path) -> None:
+    """Raise TrainingSetError for what the files' schemas alone show to be wrong: quick, and before torch is loaded."""
+    for path in (*train_sets, valid):
+        names = schema_of(path).names
+        if config.inputs:
+            _check_declared(config.inputs, names, path)
+            _check_kinds(config.inputs, path)
+
+
 def _columns(train_sets: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """Column names, and what a view's features say by column."""
-    from tidegate_components.models.arrays import schema_of
-
     schema = schema_of(train_sets)
     listed = json.loads((schema.metadata or {}).get(VIEWS_KEY, b"[]"))
     return schema.names, {feature["column"]: feature for feature in listed}
@@ -166,6 +177,32 @@ def _check_declared(declared: Declared, names: list[str], path: Path) -> None:
     missing = [column for column in wanted if column not in names]
     if missing:
         raise bad_set(path, "columns", names, f"a column {missing[0]}, which the configuration declares")
+
+
+def _check_kinds(declared: Declared, path: Path) -> None:
+    """Raise TrainingSetError where a column is of a type that its input cannot read."""
+    import pyarrow as pa
+
+    schema = schema_of(path)
+    for one in declared.numeric:
+        kind = schema.field(one.column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            raise bad_set(path, one.column, str(kind), "numbers, as inputs.numeric reads them", _KIND)
+    every: list[Categorical | MultiHot] = [*declared.categorical, *_many(declared)]
+    for ids in every:
+        for column in _sources(ids):
+            kind = schema.field(column).type
+            listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+            wants_list = ids.column and not isinstance(ids, Categorical)
+            if listed != bool(wants_list):
+                wanted = "lists of ids" if wants_list else "one id in each row; lists are for multi_hot and sequence"
+                raise bad_set(path, column, str(kind), wanted, _KIND)
+            inner = kind.value_type if listed else kind
+            if not (pa.types.is_integer(inner) or pa.types.is_boolean(inner) or is_text(inner)):
+                raise bad_set(path, column, str(kind), "ids: integers or texts", _KIND)
+
+
+_KIND = "correct the configuration's inputs, or the column"
 
 
 def _many(declared: Declared) -> tuple[MultiHot, ...]:
@@ -294,7 +331,6 @@ def _greatest(column: str, maybe_list: bool, path: Path) -> str:
     import pyarrow as pa
 
     from tidegate_components.duck import quoted
-    from tidegate_components.models.arrays import schema_of
 
     kind = schema_of(path).field(column).type
     if maybe_list and pa.types.is_list(kind):

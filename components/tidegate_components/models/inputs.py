@@ -51,8 +51,9 @@ class Bag:
 
     The table's `rows` belong to known ids, `buckets` rows behind them to unknown ones, and the last to a missing id.
     Of several columns those of the id `none` or below 0 are empty. `shares` names the bag whose table is read instead.
-    `list_column` is set where `columns` stand for the slots of one list column. `target` is of attention only. A cross
-    has no columns: it is the product of the bags that `crossed` names, with one weight for a row.
+    `texts`: its ids are hashes of texts. `list_column` is set where `columns` stand for the slots of one list column.
+    `target` is of attention only. A cross has no columns: it is the product of the bags that `crossed` names, with one
+    weight for a row.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Bag:
     target: str = ""
     shares: str = ""
     list_column: str = ""
+    texts: bool = False
     crossed: tuple[str, ...] = ()
     vocabulary: tuple[int, ...] = ()
 

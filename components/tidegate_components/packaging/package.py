@@ -238,7 +238,13 @@ def _manifest(inputs: Inputs, provenance: Provenance, quantization: Quantization
         SignatureFeature(name=n.column, view=n.view or None, schema_hash=n.schema_hash or None) for n in inputs.numerics
     ]
     ids = [
-        SignatureFeature(name=column, view=bag.view, schema_hash=bag.schema_hash, list_column=bag.list_column or None)
+        SignatureFeature(
+            name=column,
+            view=bag.view,
+            schema_hash=bag.schema_hash,
+            list_column=bag.list_column or None,
+            texts=bag.texts or None,
+        )
         for bag in inputs.bags
         for column in bag.columns
     ]

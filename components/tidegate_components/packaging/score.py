@@ -113,7 +113,10 @@ class PackagedModel:
                 yield numbers_of(table[column])
             else:
                 names = tuple(feature.name for feature in part)
-                yield from bag_ids(table, Bag(column, names, 0, 0, 0.0, list_column=part[0].list_column or ""))
+                yield from bag_ids(
+                    table,
+                    Bag(column, names, 0, 0, 0.0, list_column=part[0].list_column or "", texts=bool(part[0].texts)),
+                )
         except (pa.ArrowException, AttributeError, TypeError) as error:
             kind = "numbers" if tensor.datatype == "FP32" else "ids: integers or texts, or lists of them"
             raise self._unfit(column, str(table[column].type), kind, _ADD) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.errors import TidegateError
+from tidegate_components.models.fitting import check_sets
 from tidegate_components.training.run import Order, prepare_process, run
 from tidegate_components.training.worker import write_order
 
@@ -69,6 +70,13 @@ def launch(
             resource="tidegate train", field="launcher", value=launcher, expected=f"one of {', '.join(LAUNCHERS)}",
             remedy="correct --launcher",
         )  # fmt: skip
+    if order.out.is_file():
+        raise LaunchError(
+            resource="tidegate train", field="out", value=str(order.out), expected="a folder, or nothing there yet",
+            remedy="name another place",
+        )  # fmt: skip
+    say(f"reading {order.train} and {order.valid}")
+    check_sets(order.config, [order.train], order.valid)
     LAUNCHERS[launcher](order, processes, say, site)
     found: dict[str, Any] = json.loads((order.out / "metrics.json").read_text())
     return found

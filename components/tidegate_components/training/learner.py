@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
-from torchrec.optim import SGD, Adagrad, RowWiseAdagrad
+from torchrec.optim import RowWiseAdagrad
 
 from tidegate_components.models.config import Config
 from tidegate_components.models.inputs import Inputs
@@ -21,7 +21,7 @@ from tidegate_components.training.shards import Shard, initialize
 
 __all__ = ["SPARSE", "Learner", "alone", "dense_optimizer", "shards_of_kernel", "sparse_arguments"]
 
-SPARSE = {"rowwise_adagrad": RowWiseAdagrad, "adagrad": Adagrad, "sgd": SGD}
+SPARSE = {"rowwise_adagrad": RowWiseAdagrad, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
 _DENSE: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD,
 }  # fmt: skip

@@ -7,6 +7,7 @@ together, since the newest rows are the ones most like tomorrow's.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -217,6 +218,11 @@ class _Run:
             self.hooks.passed(self.phase, epoch, passed, steps)
             if said.checkpoint_steps and passed.step % said.checkpoint_steps == 0 and passed.step < steps:
                 self._save(self.phase, epoch, passed.step)
+        if not math.isfinite(passed.loss):
+            raise ConfigError(
+                resource="training", field="LogLoss", value=passed.loss, expected="a finite number after an epoch",
+                remedy="lower training.learning_rate or training.sparse.learning_rate",
+            )  # fmt: skip
         return passed
 
     def _judge(self, held_out: Rows, passed: Passed) -> None:

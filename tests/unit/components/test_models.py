@@ -136,6 +136,14 @@ def test_of_a_long_list_the_last_ids_are_read(tmp_path: Path) -> None:
         ({"inputs": {"categorical": [{"column": "a", "lookup": "hash"}]}}, "rows: a hash needs the number of rows"),
         ({"inputs": {"sequence": [{"column": "a", "pooling": "attention"}]}}, "target: attention needs the name"),
         ({"model": {"name": "dlrm"}, "inputs": {"crosses": [{"of": ["a", "b"]}]}}, "dlrm has no linear part"),
+        (
+            {"training": {"learning_rate": float("inf")}},
+            "training.learning_rate is inf, expected Input should be a finite",
+        ),
+        ({"training": {"seed": -1}}, "training.seed is -1, expected Input should be greater than or equal to 0"),
+        ({"model": {"hidden": [0]}}, "model.hidden.0 is 0"),
+        ({"inputs": {"categorical": ["a"], "multi_hot": ["a"]}}, "two inputs are called a: give one of them a name"),
+        ({"inputs": {"sequence": [{"column": "a", "shares": "b"}]}}, "shares of a: there is no input called b"),
         ({"training": {"epoch": 3}}, "training.epoch is 3, expected Extra inputs are not permitted"),
     ],
 )
@@ -157,5 +165,19 @@ def test_a_declared_column_that_is_missing_is_named(tmp_path: Path) -> None:
     said = parse_config({"inputs": {"categorical": ["shop"]}})
     with pytest.raises(TrainingSetError, match="a column shop, which the configuration declares"):
         fit_inputs(said, [train])
+    with pytest.raises(TrainingSetError, match=r"tags is 'list<.*', expected one id in each row"):
+        fit_inputs(parse_config({"inputs": {"categorical": ["tags"]}}), [train])
+    with pytest.raises(TrainingSetError, match="city is 'string', expected numbers"):
+        fit_inputs(parse_config({"inputs": {"numeric": ["city"]}}), [train])
     with pytest.raises(TrainingSetError, match="expected integers, or lookup"):
         fit_inputs(parse_config({"inputs": {"categorical": ["city"]}}), [train])
+
+
+def test_integers_given_as_texts_are_refused(tmp_path: Path) -> None:
+    """Their hashes would all be unknown ids, and nobody would see it."""
+    train, _ = sets(tmp_path)
+    inputs = fit_inputs(config(), [train])
+    rows = table(5)
+    texts = rows.set_column(rows.column_names.index("user"), "user", rows["user"].cast(pa.string()))
+    with pytest.raises(TrainingSetError, match="user is 'string', expected integers, as the model learned them"):
+        to_arrays(texts, inputs, train)

@@ -281,3 +281,10 @@ def test_an_update_that_forgets_too_much_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"forgetting is .* on its own rows, .* before the update"):
         launch(order(tmp_path, said, out=tmp_path / "next", **today), "local", 1, quiet)
     assert not (tmp_path / "next" / "metrics.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    wild = config("dcn_v2", learning_rate=1e30, epochs=3)
+    with pytest.raises(Exception, match=r"lower training\.learning_rate"):
+        launch(order(tmp_path, wild), "local", 1, quiet)
+    assert not (tmp_path / "run" / "metrics.json").exists()
