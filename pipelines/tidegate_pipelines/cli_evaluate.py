@@ -57,15 +57,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options are the command's public f
         from tidegate_components.evaluation.measure import Settings
         from tidegate_components.evaluation.predictions import Columns
 
+        settings, margins = Settings(confidence, bootstrap, seed, k, threshold), parse_margins(margin or [], k)
         _check_margins(margin, baseline)
-        settings = Settings(confidence, bootstrap, seed, k, threshold)
         asked = Asked(
             predictions=predictions,
             columns=Columns(label, score, group, weight, key, tuple(slice_ or ())),
             settings=settings.checked(),
             baseline=baseline,
             baseline_score=baseline_score,
-            margins=parse_margins(margin or [], k),
+            margins=margins,
             reference=reference,
         )
         judged = judge_predictions(asked, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -263,13 +264,27 @@ def parse_config(data: Any, origin: str = "") -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"]) or "the file"
-        value = fault.get("input") if not isinstance(fault.get("input"), dict) else sorted(fault["input"])
-        raise ConfigError(
-            resource=f"training configuration {origin}".strip(), field=field, value=value,
-            expected=fault["msg"].removeprefix("Value error, "), remedy="correct it; docs/training.md lists the fields",
-        ) from error  # fmt: skip
+        raise _first_fault(error, origin) from error
+
+
+def _first_fault(error: ValidationError, origin: str) -> ConfigError:
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "the file"
+    value = fault.get("input") if not isinstance(fault.get("input"), dict) else sorted(fault["input"])
+    expected, remedy = fault["msg"].removeprefix("Value error, "), "correct it; docs/training.md lists the fields"
+    if fault["type"] == "extra_forbidden":
+        expected, remedy = "nothing: there is no such field", _meant(str(fault["loc"][-1])) or remedy
+    return ConfigError(
+        resource=f"training configuration {origin}".strip(), field=field, value=value, expected=expected, remedy=remedy
+    )
+
+
+def _meant(name: str) -> str:
+    """The field that was probably meant."""
+    parts = Config.model_json_schema()["$defs"].values()
+    known = {field for part in parts for field in part.get("properties", {})} | set(Config.model_fields)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"perhaps {near[0]} is meant" if near else ""
 
 
 def with_settings(config: Config, settings: dict[str, Any]) -> Config:

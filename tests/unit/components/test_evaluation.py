@@ -155,6 +155,14 @@ def test_an_objective_that_cannot_be_judged_does_not_pass(tmp_path: Path) -> Non
     assert "its GAUC cannot be judged on these rows" in metrics(tmp_path)["verdict"]["sentence"]
 
 
+def test_a_margin_without_a_baseline_is_refused(tmp_path: Path) -> None:
+    """It would be a gate that always opens."""
+    given = ["--predictions", str(tmp_path / "p.parquet"), "--label", "l", "--score", "s", "--out", str(tmp_path / "o")]
+    said = CliRunner().invoke(app, ["evaluate", *given, "--margin", "auc=0.1"])
+    assert said.exit_code == 2
+    assert "expected a baseline to compare with" in said.stderr
+
+
 def test_a_baseline_in_another_order_is_joined_by_its_key(tmp_path: Path) -> None:
     order = np.random.default_rng(3).permutation(2000)
     pq.write_table(pa.table(predictions()).take(order), tmp_path / "b.parquet")

@@ -144,7 +144,10 @@ def test_of_a_long_list_the_last_ids_are_read(tmp_path: Path) -> None:
         ({"model": {"hidden": [0]}}, "model.hidden.0 is 0"),
         ({"inputs": {"categorical": ["a"], "multi_hot": ["a"]}}, "two inputs are called a: give one of them a name"),
         ({"inputs": {"sequence": [{"column": "a", "shares": "b"}]}}, "shares of a: there is no input called b"),
-        ({"training": {"epoch": 3}}, "training.epoch is 3, expected Extra inputs are not permitted"),
+        (
+            {"training": {"epoch": 3}},
+            "training.epoch is 3, expected nothing: there is no such field; perhaps epochs is meant",
+        ),
     ],
 )
 def test_a_wrong_configuration_names_its_field(said: dict[str, object], words: str) -> None:
