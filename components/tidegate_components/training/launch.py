@@ -70,6 +70,13 @@ def launch(
             resource="tidegate train", field="launcher", value=launcher, expected=f"one of {', '.join(LAUNCHERS)}",
             remedy="correct --launcher",
         )  # fmt: skip
+    LAUNCHERS[launcher](order, processes, say, site)
+    found: dict[str, Any] = json.loads((order.out / "metrics.json").read_text())
+    return found
+
+
+def _look(order: Order, say: Callable[[str], None]) -> None:
+    """What files alone show to be wrong, before torch is loaded."""
     if order.out.is_file():
         raise LaunchError(
             resource="tidegate train", field="out", value=str(order.out), expected="a folder, or nothing there yet",
@@ -77,12 +84,10 @@ def launch(
         )  # fmt: skip
     say(f"reading {order.train} and {order.valid}")
     check_sets(order.config, [order.train], order.valid)
-    LAUNCHERS[launcher](order, processes, say, site)
-    found: dict[str, Any] = json.loads((order.out / "metrics.json").read_text())
-    return found
 
 
 def _local(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
+    _look(order, say)
     order.out.mkdir(parents=True, exist_ok=True)
     prepare_process(order.config.training.threads)
     from tidegate_components.training.learner import alone
@@ -99,7 +104,7 @@ def _torchrun(order: Order, processes: int, say: Callable[[str], None], site: Si
         f"--nproc-per-node={processes}",
         f"--max-restarts={order.restarts}",
     ]
-    _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "sharded", order, processes)
+    _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "sharded", order, processes, say)
 
 
 def _horovod(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
@@ -111,10 +116,11 @@ def _horovod(order: Order, processes: int, say: Callable[[str], None], site: Sit
             remedy="make horovod builds it, or use --launcher torchrun",
         ) from error  # fmt: skip
     command = ["-m", "horovod.runner.launch", "--gloo", "-np", str(processes), sys.executable]
-    _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "replicated", order, processes)
+    _ranks([sys.executable, *command, "-m", "tidegate_components.training.worker"], "replicated", order, processes, say)
 
 
-def _ranks(command: list[str], engine: str, order: Order, processes: int) -> None:
+def _ranks(command: list[str], engine: str, order: Order, processes: int, say: Callable[[str], None]) -> None:
+    _look(order, say)
     order.out.mkdir(parents=True, exist_ok=True)
     threads = order.config.training.threads or max(len(os.sched_getaffinity(0)) // processes, 1)
     waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
