@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -261,12 +260,17 @@ def test_a_complete_job_without_figures_is_no_success(trainer: str, controller: 
     assert "expected metrics.json, which the complete job has left on the claim" in str(launched.ended().error)
 
 
+def _hears_ctrl_c() -> None:
+    """A shell starts what runs in its background deaf to SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_deletes_the_job(trainer: str, controller: Controller, order: Order, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(order.config.model_dump(mode="json")))
     given = ["--config", str(tmp_path / "c.yaml"), "--launcher", "trainjob", "--namespace", trainer]
     given += ["--train", "pvc://lake/train.parquet", "--valid", "pvc://lake/valid.parquet", "--out", "pvc://lake/run"]
     command = [sys.executable, "-c", "from tidegate_pipelines.cli import main; main()", "train", *given]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hears_ctrl_c)  # noqa: PLW1509
     controller.one()
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
