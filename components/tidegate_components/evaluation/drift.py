@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidegate_components.evaluation.errors import EvaluationError
+from tidegate_components.models.arrays import is_text
 from tidegate_components.storage import parquet_files
 
 __all__ = ["ACT", "MOST_ROWS", "WATCH", "ColumnDrift", "Drift", "call_of", "find_drift"]
@@ -106,20 +107,15 @@ def _kinds(now: pa.Table, then: pa.Table) -> tuple[list[str], list[str]]:
     numbers, categories = [], []
     for name in now.column_names:
         kind = now[name].type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or is_text(kind)):
             continue
         values = max(pc.count_distinct(now[name]).as_py(), pc.count_distinct(then[name]).as_py())
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         if number and values > _MOST_CATEGORIES:
             numbers.append(name)
-        elif number or pa.types.is_boolean(kind) or (_is_text(kind) and values <= _MOST_TEXTS):
+        elif number or pa.types.is_boolean(kind) or (is_text(kind) and values <= _MOST_TEXTS):
             categories.append(name)
     return numbers, categories
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
 
 
 def _frame(table: pa.Table, numbers: list[str], categories: list[str]) -> Any:

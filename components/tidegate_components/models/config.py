@@ -240,6 +240,16 @@ class Config(_Part):
     training: Training = Training()
     data: Data | None = None
 
+    @property
+    def label(self) -> str:
+        """The label's column."""
+        return self.inputs.label if self.inputs else "label"
+
+    @property
+    def weight(self) -> str:
+        """The column of row weights, "" where there is none."""
+        return self.inputs.weight if self.inputs else ""
+
     @model_validator(mode="after")
     def _crosses_are_read(self) -> Self:
         if self.inputs and self.inputs.crosses and self.model.name not in {"wide_deep", "deepfm"}:

@@ -335,7 +335,7 @@ def _greatest(column: str, maybe_list: bool, path: Path) -> str:
     kind = schema_of(path).field(column).type
     if maybe_list and pa.types.is_list(kind):
         return f"max(list_max({quoted(column)}))"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+    if is_text(kind):
         raise bad_set(path, column, f"{kind} ids with lookup identity", "integers, or lookup: hash or vocabulary")
     return f"max({quoted(column)})"
 

@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING, Any
 from tidegate_api.model_package import DIGEST_TAG, FEATURE_VIEWS_TAG, PACKAGE_TAG, ModelManifest
 from tidegate_components.registry.connection import RegistryError, connected, is_missing, tracking_uri
 from tidegate_components.registry.status import point
-from tidegate_components.registry.versions import CODE_TAG, DATA_TAG, RUN_TAG, SIGNED_TAG, pages
+from tidegate_components.registry.versions import CODE_TAG, DATA_TAG, RUN_TAG, SIGNED_TAG, newest_first, pages
 
 if TYPE_CHECKING:
     from tidegate_components.packaging.verify import Verified
 
-__all__ = ["Champion", "Reader", "Registered", "RegistryError", "champion", "readers", "register", "tracking_uri"]
+__all__ = [
+    "Champion",
+    "Reader",
+    "Registered",
+    "RegistryError",
+    "champion",
+    "ensure_model",
+    "experiment_of",
+    "readers",
+    "register",
+    "tracking_uri",
+]
 
 
 @dataclass(frozen=True)
@@ -85,11 +96,11 @@ def register(
     found = verify_package(package, digest)
     name = found.manifest.name
     with connected(uri) as client:
-        _ensure_model(client, name)
+        ensure_model(client, name)
         version = _version_of(client, name, digest)
         if version is None:
             tags = _provenance(found.manifest)
-            run = _log_run(client, _experiment(client, uri, name), package, params, metrics, tags)
+            run = _log_run(client, experiment_of(client, uri, name), package, params, metrics, tags)
             version = _new_version(client, name, run, {DIGEST_TAG: digest, **tags, **_facts(found)})
         elif found.has_signature and version.tags.get(SIGNED_TAG) != "true":
             _add_signature(client, version, package)
@@ -113,7 +124,8 @@ def _add_signature(client: Any, version: Any, package: Path) -> None:
     client.set_model_version_tag(version.name, version.version, SIGNED_TAG, "true")
 
 
-def _ensure_model(client: Any, name: str) -> None:
+def ensure_model(client: Any, name: str) -> None:
+    """Make the registered model where it is not there yet."""
     try:
         client.create_registered_model(name)
     except Exception as error:
@@ -122,9 +134,8 @@ def _ensure_model(client: Any, name: str) -> None:
 
 
 def _version_of(client: Any, name: str, digest: str) -> Any | None:
-    versions = pages(client.search_model_versions, filter_string=f"name = '{name}'")
-    whole = [v for v in versions if v.tags.get(DIGEST_TAG) == digest and PACKAGE_TAG in v.tags]
-    return max(whole, key=lambda version: int(version.version), default=None)
+    versions = newest_first(client, name)
+    return next((v for v in versions if v.tags.get(DIGEST_TAG) == digest and PACKAGE_TAG in v.tags), None)
 
 
 def _log_run(
@@ -141,7 +152,7 @@ def _log_run(
     return run
 
 
-def _experiment(client: Any, uri: str, name: str) -> str:
+def experiment_of(client: Any, uri: str, name: str) -> str:
     """The model's experiment. Where the store is a sqlite file, artifacts lie beside it, not in the working folder."""
     found = client.get_experiment_by_name(name)
     if found:
@@ -158,14 +169,14 @@ def _new_version(client: Any, name: str, run: Any, tags: dict[str, str]) -> Any:
 def readers(uri: str, view: str) -> list[Reader]:
     """Every registered version that reads a feature view, newest first, model by model."""
     with connected(uri) as client:
-        models = sorted(client.search_registered_models(), key=lambda model: str(model.name))
+        models = sorted(pages(client.search_registered_models), key=lambda model: str(model.name))
         return [reader for model in models for reader in _readers_of(client, model, view)]
 
 
 def _readers_of(client: Any, model: Any, view: str) -> list[Reader]:
     aliases = {str(version): alias for alias, version in model.aliases.items()}
-    versions = sorted(client.search_model_versions(f"name = '{model.name}'"), key=lambda v: -int(v.version))
-    read = [(str(v.version), json.loads(v.tags.get(FEATURE_VIEWS_TAG, "{}"))) for v in versions]
+    found = newest_first(client, model.name)
+    read = [(str(v.version), json.loads(v.tags.get(FEATURE_VIEWS_TAG, "{}"))) for v in found]
     return [
         Reader(model.name, version, aliases.get(version, ""), views[view]) for version, views in read if view in views
     ]

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidegate_components.registry.connection import connected, is_missing, tracking_uri
+from tidegate_components.registry.connection import connected, tracking_uri
+from tidegate_components.registry.mlflow_registry import ensure_model, experiment_of
 
 __all__ = ["log_best", "log_search", "log_trial", "open_search"]
 
@@ -16,13 +17,10 @@ BEST_TAG = "tidegate.best_settings"
 def open_search(uri: str, model: str, name: str) -> str:
     """The run of the search `name` of a model, made where it is not there yet; returns its id."""
     with connected(uri) as client:
-        experiment = _experiment(client, f"{model}-tuning")
-        found = client.search_runs([experiment], f"tags.tidegate.search = '{name}'", max_results=1)
-        return str(
-            (
-                found[0] if found else client.create_run(experiment, run_name=name, tags={"tidegate.search": name})
-            ).info.run_id
-        )
+        where = experiment_of(client, uri, f"{model}-tuning")
+        found = client.search_runs([where], f"tags.tidegate.search = '{name}'", max_results=1)
+        run = found[0] if found else client.create_run(where, run_name=name, tags={"tidegate.search": name})
+        return str(run.info.run_id)
 
 
 def log_trial(
@@ -49,12 +47,7 @@ def log_best(uri: str, parent: str, model: str, settings: Mapping[str, Any], met
         client.set_tag(parent, BEST_TAG, json.dumps(dict(settings)))
         client.log_metric(parent, metric, value)
         client.set_terminated(parent)
-        try:
-            client.get_registered_model(model)
-        except Exception as error:
-            if not is_missing(error):
-                raise
-            client.create_registered_model(model)
+        ensure_model(client, model)
         client.set_registered_model_tag(model, BEST_TAG, json.dumps(dict(settings)))
 
 
@@ -70,8 +63,3 @@ def log_search(uri: str, model: str, name: str, trials: Sequence[Mapping[str, An
         figures |= {metric: trial["value"]} if trial["value"] is not None else {}
         log_trial(uri, parent, trial["number"], trial["state"], trial["settings"], figures)
     log_best(uri, parent, model, trials[0]["settings"], metric, trials[0]["value"])
-
-
-def _experiment(client: Any, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))

@@ -25,6 +25,7 @@ __all__ = [
     "Version",
     "find",
     "list_versions",
+    "newest_first",
     "pages",
     "see",
     "side_by_side",
@@ -86,7 +87,7 @@ def list_versions(uri: str, name: str = "") -> list[Version]:
         models = (
             [_model(client, name)] if name else sorted(pages(client.search_registered_models), key=lambda m: m.name)
         )
-        return [see(client, found, model.aliases) for model in models for found in _newest_first(client, model.name)]
+        return [see(client, found, model.aliases) for model in models for found in newest_first(client, model.name)]
 
 
 def find(uri: str, name: str, reference: str) -> Version:
@@ -177,7 +178,8 @@ def pages(search: Any, **filters: Any) -> Iterator[Any]:
             return
 
 
-def _newest_first(client: Any, name: str) -> list[Any]:
+def newest_first(client: Any, name: str) -> list[Any]:
+    """MLflow's versions of a model, newest first."""
     return sorted(pages(client.search_model_versions, filter_string=f"name = '{name}'"), key=lambda v: -int(v.version))
 
 
@@ -193,7 +195,7 @@ def _model(client: Any, name: str) -> Any:
 
 def wanted(client: Any, name: str, reference: str) -> Any:
     """MLflow's version that a number, @ALIAS or sha256:HEX names. Raises NoSuchVersionError."""
-    versions = _newest_first(client, name)
+    versions = newest_first(client, name)
     if reference.startswith("@"):
         number = str(client.get_registered_model(name).aliases.get(reference[1:], ""))
         found = [version for version in versions if str(version.version) == number]

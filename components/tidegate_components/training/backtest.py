@@ -73,7 +73,7 @@ def _cut(db: Any, rows: str, timestamp: str, into: Path) -> None:
 def backtest(
     config: Config, data: Path, mode: str, out: Path, timestamp: str, done: Callable[[Day], None]
 ) -> list[Day]:
-    """Every day but the first, in order; writes `out/MODE/predictions.parquet` (label, score, day) and `days.json`.
+    """Every day but the first, in order; writes `out/MODE/predictions.parquet` (label, score, day).
 
     Raises TrainingSetError where there are fewer than two days, or a part of one has one class only.
     """
@@ -122,7 +122,7 @@ def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple
     from tidegate_components.models.arrays import read_tables, to_arrays
 
     table = read_tables([day / "learn.parquet", day / "held.parquet"])
-    rows = to_arrays(table, scorer.inputs, day, config.inputs.label if config.inputs else "label")
+    rows = to_arrays(table, scorer.inputs, day, config.label)
     scores = scorer.scores(rows.ids, rows.dense)
     figures = (auc(rows.labels, scores), logloss(rows.labels, scores), calibration(rows.labels, scores))
     with replacing(folder) as beside:

@@ -123,12 +123,11 @@ def _ranks(command: list[str], engine: str, order: Order, processes: int, say: C
     _look(order, say)
     order.out.mkdir(parents=True, exist_ok=True)
     threads = order.config.training.threads or max(len(os.sched_getaffinity(0)) // processes, 1)
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(prefix="tidegate-order-") as folder:
         file = Path(folder) / "order.json"
         write_order(file, order)
         ranks = [*command, "--engine", engine, "--order", str(file)]
-        ended = subprocess.run(ranks, env=waiting | os.environ, check=False)
+        ended = subprocess.run(ranks, env={"OMP_NUM_THREADS": str(threads)} | os.environ, check=False)
     if ended.returncode:
         raise RunFailedError(
             resource="tidegate train", field=f"{processes} ranks", value=f"exit code {ended.returncode}",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tidegate_components.training.rows import Rows
     from tidegate_components.training.steps import Passed, Scores
 
-__all__ = ["Build", "Epoch", "Fitted", "Hooks", "fit", "train", "write_history"]
+__all__ = ["Build", "Epoch", "Fitted", "Hooks", "best_epoch", "fit", "train", "write_history"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class Epoch:
     validation_logloss: float
     validation_auc: float
     seconds: float
+
+    def figure(self, metric: str) -> float:
+        """The `logloss` or `auc` of the validation set."""
+        return self.validation_auc if metric == "auc" else self.validation_logloss
+
+
+def best_epoch(epochs: Sequence[Epoch], metric: str) -> Epoch:
+    """The first epoch with the least `logloss`, or the greatest `auc`."""
+    return (max if metric == "auc" else min)(epochs, key=lambda epoch: epoch.figure(metric))
 
 
 @dataclass(frozen=True)
@@ -155,9 +164,7 @@ class _Run:
     @property
     def best(self) -> Epoch:
         """By the figure that early stopping watches."""
-        if self.config.training.early_stopping.metric == "auc":
-            return max(self.epochs, key=lambda epoch: epoch.validation_auc)
-        return min(self.epochs, key=lambda epoch: epoch.validation_logloss)
+        return best_epoch(self.epochs, self.config.training.early_stopping.metric)
 
     def trial(self, train_sets: Sequence[Path], validation_sets: Sequence[Path]) -> None:
         """Epochs until patience ends, each judged on the validation set; ends with the best one's learner."""
@@ -166,7 +173,7 @@ class _Run:
 
         said = self.config.training
         rows = self._begin(train_sets)
-        held_out = ParquetRows(validation_sets, self.inputs, *_said(self.config))
+        held_out = ParquetRows(validation_sets, self.inputs, self.config.label, self.config.weight)
         for epoch in range(self.epoch, said.epochs):
             if self.epochs and len(self.epochs) == self.best.number + said.early_stopping.patience:
                 break
@@ -269,11 +276,6 @@ def _check_even(batch_size: int, world: int) -> None:
         )  # fmt: skip
 
 
-def _said(config: Config) -> tuple[str, str]:
-    """Label and weight columns."""
-    return (config.inputs.label, config.inputs.weight) if config.inputs else ("label", "")
-
-
 def _data(config: Config, sets: Sequence[Path], inputs: Inputs | None) -> tuple[Inputs, Rows, Taste | None]:
     """Inputs, rows, and taste where there is a history: it is fitted in memory, the rest is read block by block."""
     from tidegate_components.models.arrays import read_tables, to_arrays
@@ -283,8 +285,8 @@ def _data(config: Config, sets: Sequence[Path], inputs: Inputs | None) -> tuple[
 
     inputs = inputs or fit_inputs(config, sets)
     if not inputs.has_history:
-        return inputs, ParquetRows(sets, inputs, *_said(config)), None
-    arrays = to_arrays(read_tables(sets), inputs, sets[0], *_said(config))
+        return inputs, ParquetRows(sets, inputs, config.label, config.weight), None
+    arrays = to_arrays(read_tables(sets), inputs, sets[0], config.label, config.weight)
     taste, told = fit_taste(arrays, inputs)
     return inputs, ArrayRows(arrays, told.numpy()), taste
 

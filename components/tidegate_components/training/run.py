@@ -18,7 +18,7 @@ import resource
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def run(order: Order, build: Build, say: Callable[[str], None]) -> dict[str, Any
     inputs, start = going_on(order.start, order.config, [order.train]) if order.start else (None, None)
     hooks = Hooks(passed=keeper.passed, epoch=keeper.epoch, checkpoints=folder, inputs=inputs)
     if start:
-        hooks = Hooks(keeper.passed, keeper.epoch, start, inputs, folder)
+        hooks = replace(hooks, start=start)
     begun = time.process_time()
     fitted = fit([order.train], [order.valid], order.config, keeper.build, hooks)
     figures = _figures(fitted, keeper.learner, time.process_time() - begun)
@@ -191,8 +191,7 @@ def _write_sample(valid: Path, inputs: Inputs, config: Config, into: Path) -> No
     import numpy as np
     import pyarrow.parquet as pq
 
-    label = config.inputs.label if config.inputs else "label"
-    columns = [*columns_read(inputs), label]
+    columns = [*columns_read(inputs), config.label]
     parts = [read_tables([file], columns) for file in parquet_files(valid)]
     total = sum(part.num_rows for part in parts)
     wanted = np.unique(np.linspace(0, total - 1, min(total, _SAMPLED)).astype(np.int64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def learn(learner: Learner, rows: Rows, inputs: Inputs, said: Training, epoch: i
     loss, seen = torch.zeros(()), 0
     learner.model.train()
     blocks = batches(rows, said.batch_size, (said.seed, epoch), learner.part, skip)
-    prepare = _preparing(Lookup(inputs), inputs, said, epoch, learner.part)
+    prepare = _preparing(learner.ranker.lookup, inputs, said, epoch, learner.part)
     prepared = ahead(prepare(step, block) for step, block in enumerate(blocks, start=skip))
     rates = _rates(learner, said)
     for step, batch in enumerate(prepared, start=skip):
@@ -157,11 +157,10 @@ def _tensors(block: Block, lookup: Lookup) -> _Prepared:
 def score(learner: Learner, rows: Rows, inputs: Inputs, precision: str) -> Scores:
     """Probabilities of a set, in the order in which the ranks' parts follow each other."""
     learner.model.eval()
-    lookup = Lookup(inputs)
+    lookup = learner.ranker.lookup
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for block in ahead(batches(rows, _SCORED, None, learner.part)):
         batch = _tensors(block, lookup)
-        taste = learner.ranker.taste(batch.ids.T)
-        told = _Prepared(batch.rows, batch.ids, batch.dense, taste, batch.labels, batch.weights)
+        told = replace(batch, taste=learner.ranker.taste(batch.ids.T))
         found.append((torch.sigmoid(_logits(learner, told, precision)), batch.labels, batch.weights))
     return Scores(*(learner.gathered(torch.cat(part)).numpy() for part in zip(*found, strict=True)))

@@ -142,7 +142,7 @@ def suggest(space: dict[str, Dimension], trials: int, seed: int) -> list[dict[st
 def try_settings(number: int, settings: dict[str, Any], wanted: Search) -> Trial:
     """One trial of a search by itself: trained and judged in this process; one whose loss blows up has failed."""
     from tidegate_components.training.learner import alone
-    from tidegate_components.training.loop import fit
+    from tidegate_components.training.loop import best_epoch, fit
 
     begun = time.monotonic()
     said = with_settings(wanted.config, {**settings, "training.refit": False})
@@ -150,7 +150,7 @@ def try_settings(number: int, settings: dict[str, Any], wanted: Search) -> Trial
         epochs = fit([wanted.train], [wanted.valid], said, alone).epochs
     except FloatingPointError:
         return Trial(number, "fail", settings, None, 0, time.monotonic() - begun)
-    value = _best_figure([_figure(epoch, wanted.metric) for epoch in epochs], wanted)
+    value = best_epoch(epochs, wanted.metric).figure(wanted.metric)
     return Trial(number, "complete", settings, value, len(epochs), time.monotonic() - begun)
 
 
@@ -164,10 +164,6 @@ def best_of(trials: list[Trial], metric: str) -> list[Trial]:
             remedy="narrow the search space, for example to lower learning rates",
         )  # fmt: skip
     return found
-
-
-def _best_figure(figures: list[float], wanted: Search) -> float:
-    return max(figures) if wanted.direction == "maximize" else min(figures)
 
 
 def search(wanted: Search, trials: int, jobs: int, done: Callable[[Trial], None], pruned_after: int = 5) -> list[Trial]:
@@ -233,23 +229,19 @@ def _try(wanted: Search, trial: optuna.Trial) -> float:
     import optuna
 
     from tidegate_components.training.learner import alone
-    from tidegate_components.training.loop import Hooks, fit
+    from tidegate_components.training.loop import Hooks, best_epoch, fit
 
     settings = {path: one.suggest(trial, path) for path, one in wanted.space.items()}
     trial.set_user_attr("settings", json.dumps(settings))
 
     def judged(epoch: Epoch) -> None:
-        trial.report(_figure(epoch, wanted.metric), epoch.number)
+        trial.report(epoch.figure(wanted.metric), epoch.number)
         if trial.should_prune():
             raise optuna.TrialPruned
 
     said = with_settings(wanted.config, {**settings, "training.refit": False})
     fitted = fit([wanted.train], [wanted.valid], said, alone, Hooks(epoch=judged))
-    return _best_figure([_figure(epoch, wanted.metric) for epoch in fitted.epochs], wanted)
-
-
-def _figure(epoch: Epoch, metric: str) -> float:
-    return epoch.validation_auc if metric == "auc" else epoch.validation_logloss
+    return best_epoch(fitted.epochs, wanted.metric).figure(wanted.metric)
 
 
 def _by_processes(wanted: Search, shares: list[int]) -> None:
