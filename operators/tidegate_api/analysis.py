@@ -1,0 +1,102 @@
+"""What a rollout is judged by."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tidegate_api.durations import PositiveDuration
+from tidegate_api.fields import MetricName, Selector
+from tidegate_api.resource import Value, rule
+
+__all__ = ["Analysis", "ErrorRate", "Metric", "Ratio", "SlowRequests", "Threshold"]
+
+
+class ErrorRate(Value):
+    """Built in: the share of requests that fail, by the gateway's own count."""
+
+
+class SlowRequests(Value):
+    """Built in: the share of requests slower than an edge of the gateway's histogram."""
+
+    above: PositiveDuration
+    """An edge of the gateway's histogram: 0.5, 1, 5, 10, 25, 50, 100, 250, 500 ms, 1 s, ... for Envoy."""
+
+
+class Ratio(Value):
+    """The share of trials with an event. Both are bare counter selectors; `$track` stands for the side's labels."""
+
+    events: Selector
+    """Counter of what happened, e.g. tidegate_clicks_total{$track}."""
+    trials: Selector
+    """Counter of what could have, e.g. tidegate_impressions_total{$track}."""
+
+
+class Threshold(Value):
+    """A PromQL scalar of the canary with bounds; it fails after failureLimit failed readings."""
+
+    rules: ClassVar = [
+        rule("has(self.min) || has(self.max)", "a threshold needs min or max"),
+        rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a threshold's min must not exceed its max"),
+    ]
+
+    query: Selector
+    """PromQL that yields one number; `$track` stands for the labels of the canary."""
+    min: float | None = None
+    """Least good value."""
+    max: float | None = None
+    """Greatest good value."""
+    failure_limit: Annotated[int, Field(ge=0, le=1000, description="Failed readings that are tolerated.")] = 0
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Threshold:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"a min that does not exceed max {self.max} (it is {self.min})")
+        return self
+
+
+class Metric(Value):
+    """Something the canary is judged by. A margin is absolute, in the metric's unit, and tolerated."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.threshold)]"
+            ".filter(x, x).size() == 1",
+            "a metric has exactly one of errorRate, slowRequests, ratio and threshold",
+        ),
+        rule("!has(self.ratio) || has(self.higherIsBetter)", "a ratio must state higherIsBetter"),
+        rule("has(self.threshold) || has(self.margin)", "a metric that compares canary with stable needs a margin"),
+        rule("!has(self.threshold) || self.role == 'guard'", "a threshold can only be a guard"),
+    ]
+
+    name: MetricName
+    """How sentences name it."""
+    role: Literal["guard", "objective"]
+    """A guard rolls back on harm; an objective must be proven before promotion."""
+    margin: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Difference that is tolerated, absolute, in the metric's unit."""
+    higher_is_better: bool | None = None
+    """Which way is harm."""
+    error_rate: ErrorRate | None = None
+    slow_requests: SlowRequests | None = None
+    ratio: Ratio | None = None
+    threshold: Threshold | None = None
+
+
+class Analysis(Value):
+    """What a rollout is judged by."""
+
+    interval: PositiveDuration = Field(default="15s", validate_default=True)
+    """Length of the intervals that are compared."""
+    error_level: Annotated[
+        float, Field(gt=0, lt=1, description="Bounds the chance of any false guard rollback over the whole rollout.")
+    ] = 0.05
+    min_samples: Annotated[int, Field(ge=1, description="Per side, metric and step.")] = 500
+    metrics: Annotated[
+        list[Metric],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = []
+    """What is judged. Nothing is judged that is not listed."""

@@ -1,0 +1,16 @@
+"""Strings and numbers with the bounds that the CRDs state, shared by the parts of a ModelDeployment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+__all__ = ["Hostname", "MetricName", "Name", "Percent", "Quantity", "Selector"]
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Selector = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
+Percent = Annotated[int, Field(ge=0, le=100)]

@@ -1,0 +1,182 @@
+"""What the operator writes of a rollout: revisions, evidence, verdicts, history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tidegate_api.model_source import KeyPlace
+from tidegate_api.resource import Condition, Time, Value
+from tidegate_api.serving import Runtime
+
+__all__ = [
+    "CanaryStatus",
+    "Evidence",
+    "HistoryEntry",
+    "ModelDeploymentStatus",
+    "Outcome",
+    "ResolvedModel",
+    "Retiring",
+    "RevisionImages",
+    "RevisionStatus",
+    "StepSamples",
+    "Tally",
+    "Verdict",
+]
+
+
+class ResolvedModel(Value):
+    """What the source named when it was last read. A version is resolved to a digest once."""
+
+    digest: str
+    uri: str
+    version: Annotated[str | None, Field(description="The registry's version number.")] = None
+    feature_views: Annotated[dict[str, str], Field(description="schemaHash of each view that the model reads.")] = {}
+
+
+class RevisionImages(Value):
+    """What a revision's pods are made of; noted when it starts, so that no upgrade of the operator restarts them."""
+
+    fetch: str
+    server: str
+
+
+class RevisionStatus(ResolvedModel):
+    """A model package on a runtime. `hash` names its Deployment, Service and HPA.
+
+    `runtime`, `images` and `public_key` are those it was started with: what changes later belongs to another revision.
+    """
+
+    hash: str
+    runtime: Runtime | None = None
+    images: RevisionImages | None = None
+    public_key: Annotated[KeyPlace | None, Field(description="Its package must be signed by the key there.")] = None
+
+    @property
+    def title(self) -> str:
+        """How sentences name it: by the registry's version where there is one."""
+        return f"version {self.version} (revision {self.hash})" if self.version else f"revision {self.hash}"
+
+    @property
+    def label(self) -> str:
+        """How columns name it: the registry's version, or the hash where there is none."""
+        return self.version or self.hash
+
+
+class Tally(Value):
+    """Counts of one side."""
+
+    events: float = 0.0
+    trials: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Events per trial; none without trials."""
+        return self.events / self.trials if self.trials else None
+
+    def plus(self, other: Tally) -> Tally:
+        """Both counts together."""
+        return Tally(events=self.events + other.events, trials=self.trials + other.trials)
+
+
+class StepSamples(Value):
+    """Trials that each side has had at the present weight."""
+
+    stable: float = 0.0
+    canary: float = 0.0
+
+
+class Evidence(Value):
+    """What one metric has shown so far in this rollout: running totals, never more than one interval behind."""
+
+    metric: str
+    stable: Tally = Tally()
+    canary: Tally = Tally()
+    step_samples: StepSamples = StepSamples()
+    log_harm: Annotated[float, Field(description="Log of the e-process against `harm is within the margin`.")] = 0.0
+    max_log_harm: Annotated[float, Field(description="Its running maximum, which Ville's inequality bounds.")] = 0.0
+    log_good: Annotated[float, Field(description="Log of the e-process against `harm is the margin or more`.")] = 0.0
+    max_log_good: Annotated[float, Field(description="Its running maximum.")] = 0.0
+    value: Annotated[float | None, Field(description="Last reading of a threshold metric.")] = None
+    failures: Annotated[int, Field(description="Failed readings of a threshold metric.")] = 0
+    message: Annotated[str, Field(description="What this metric shows, in one sentence.")] = ""
+
+
+class CanaryStatus(Value):
+    """The rollout under way."""
+
+    revision: RevisionStatus
+    step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
+    started_at: Time
+    step_started_at: Annotated[Time, Field(description="The deadline counts from here; paused time shifts it.")]
+    weight_since: Annotated[Time | None, Field(description="Since when the routes give this step's weight.")] = None
+    paused_at: Time | None = None
+    judged_until: Annotated[Time | None, Field(description="End of the last interval that was judged.")] = None
+    evidence: list[Evidence] = []
+
+
+class Retiring(Value):
+    """A revision that has no traffic any more and stays for a while, until no gateway can still send it any."""
+
+    revision: RevisionStatus
+    since: Time
+
+
+Outcome = Literal["promoted", "rolledBack", "superseded", "aborted", "timedOut"]
+
+
+class Verdict(Value):
+    """How the last rollout ended, and why."""
+
+    revision: RevisionStatus
+    outcome: Outcome
+    reason: str
+    message: str
+    at: Time
+    evidence: list[Evidence] = []
+
+
+class HistoryEntry(Value):
+    """One rollout that ended."""
+
+    revision: RevisionStatus
+    outcome: Outcome
+    reason: str
+    message: str
+    started_at: Time
+    ended_at: Time
+    recorded: Annotated[bool, Field(description="Whether the registry has been told.")] = False
+
+
+class ModelDeploymentStatus(Value):
+    """What the operator saw and decided. Everything else is derived from it and from the cluster."""
+
+    model_config = {"extra": "ignore"}
+
+    observed_generation: int | None = None
+    phase: Annotated[
+        str | None, Field(description="Pending, Progressing, Paused, Healthy, RolledBack or Degraded.")
+    ] = None
+    message: Annotated[str | None, Field(description="What goes on, in one sentence.")] = None
+    source: ResolvedModel | None = None
+    stable: RevisionStatus | None = None
+    canary: CanaryStatus | None = None
+    stable_version: Annotated[
+        str | None, Field(description="The registry's version that serves; the revision's hash where there is none.")
+    ] = None
+    canary_version: Annotated[str | None, Field(description="The same of the revision under judgement.")] = None
+    weight: Annotated[int, Field(description="Percent of the traffic that the canary has.")] = 0
+    retiring: Annotated[
+        list[Retiring], Field(description="Revisions that leave once the gateway has let them go.")
+    ] = []
+    rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
+    verdict: Verdict | None = None
+    history: list[HistoryEntry] = []
+    conditions: list[Condition] = []
+
+    @property
+    def live(self) -> tuple[RevisionStatus, ...]:
+        """The revisions that answer requests, or may soon: stable and canary."""
+        canary = self.canary.revision if self.canary else None
+        return tuple(revision for revision in (self.stable, canary) if revision is not None)

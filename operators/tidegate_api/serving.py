@@ -1,0 +1,117 @@
+"""The server of a revision, how it scales, and how clients reach it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tidegate_api.durations import Duration, PositiveDuration
+from tidegate_api.fields import Hostname, Name, Quantity
+from tidegate_api.resource import Value, rule
+
+__all__ = ["Batching", "GatewayRef", "ResourceRequirements", "Routing", "Runtime", "Scaling", "ScalingTarget"]
+
+
+class Batching(Value):
+    """Triton's dynamic batching."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=65536)]
+    """Most rows that run together."""
+    max_queue_delay: Duration | None = None
+    """How long a request may wait for others."""
+
+
+class ResourceRequirements(Value):
+    """Requests and limits of the server's container."""
+
+    requests: dict[str, Quantity] = {}
+    """What the scheduler sets aside."""
+    limits: dict[str, Quantity] = {}
+    """What the container may not exceed."""
+
+
+class Runtime(Value):
+    """The server that a revision runs in. It is part of the revision: a change of it is rolled out too."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)]
+    """GPUs a pod; 0 for the CPU server."""
+    backend: Literal["onnxruntime", "tensorrt"]
+    """Triton's backend."""
+    image: Annotated[
+        str | None, Field(max_length=1024, description="Default: the operator's image for CPU or GPU.")
+    ] = None
+    instances: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Copies of the model in one server."""
+    batching: Batching | None = None
+    response_cache: Annotated[Quantity | None, Field(description="Size of Triton's response cache.")] = None
+    resources: ResourceRequirements | None = None
+
+
+class ScalingTarget(Value):
+    """One thing that the HPA holds near a value."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.queueTime), has(self.cpuUtilization), has(self.requestsPerSecond)].filter(x, x).size() == 1",
+            "exactly one of queueTime, cpuUtilization and requestsPerSecond must be set",
+        )
+    ]
+
+    queue_time: Annotated[
+        PositiveDuration | None, Field(description="Mean time a request waits in Triton's queue.")
+    ] = None
+    cpu_utilization: Annotated[int | None, Field(ge=1, le=100, description="Percent of the CPU requested.")] = None
+    requests_per_second: Annotated[int | None, Field(ge=1, description="Inferences a second and pod.")] = None
+
+
+class Scaling(Value):
+    """Bounds and targets of the HPA of a revision."""
+
+    rules: ClassVar = [rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")]
+
+    min_replicas: Annotated[int, Field(ge=1, le=1000)]
+    """Fewest pods of stable."""
+    max_replicas: Annotated[int, Field(ge=1, le=1000)]
+    """Most pods of a revision."""
+    targets: Annotated[list[ScalingTarget], Field(min_length=1, max_length=4)]
+    """What the HPA holds near a value; the greatest need wins."""
+
+
+class GatewayRef(Value):
+    """The Gateway that the routes attach to."""
+
+    name: Name
+    """Name of the Gateway."""
+    namespace: Name | None = None
+    """Its namespace; default: that of the ModelDeployment."""
+
+
+class Routing(Value):
+    """How clients reach the model."""
+
+    rules: ClassVar = [
+        rule(
+            "!('GRPC' in self.protocols) || (has(self.grpcHostnames) && size(self.grpcHostnames) > 0)",
+            "protocol GRPC needs grpcHostnames: an HTTPRoute and a GRPCRoute cannot share a hostname on a listener",
+        ),
+        rule(
+            "!['GRPC', 'HTTP'].all(p, p in self.protocols) || (has(self.hostnames) && size(self.hostnames) > 0)",
+            "protocols HTTP and GRPC together need hostnames: a route without hostnames meets every host",
+        ),
+        rule(
+            "!has(self.hostnames) || !has(self.grpcHostnames) || !self.hostnames.exists(h, h in self.grpcHostnames)",
+            "hostnames and grpcHostnames must not share a name",
+        ),
+    ]
+
+    gateway_ref: GatewayRef
+    protocols: Annotated[
+        list[Literal["HTTP", "GRPC"]],
+        Field(min_length=1, max_length=2, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ["HTTP"]
+    """HTTP, GRPC or both; their weights change together."""
+    hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """Hosts of the HTTPRoute."""
+    grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
+    """Hosts of the GRPCRoute."""
