@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, Tally
-from tidegate_operators.rollout.decide import revision_of
 from tidegate_operators.rollout.observed import Decision, Observed, Routes, Server, Window
+from tidegate_operators.rollout.source import revision_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = ResolvedModel(digest="sha256:" + "a" * 64, uri="pvc://models/1", version="1")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tidegate_api.durations import PositiveDuration
+from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.fields import MetricName, Selector
 from tidegate_api.resource import Value, rule
 
-__all__ = ["Analysis", "ErrorRate", "Metric", "Ratio", "SlowRequests", "Threshold"]
+__all__ = ["Analysis", "ErrorRate", "External", "Mean", "Metric", "Ratio", "SlowRequests", "Threshold"]
 
 
 class ErrorRate(Value):
@@ -31,6 +32,36 @@ class Ratio(Value):
     """Counter of what happened, e.g. tidegate_clicks_total{$track}."""
     trials: Selector
     """Counter of what could have, e.g. tidegate_impressions_total{$track}."""
+    label_delay: Duration | None = None
+    """How long an outcome is waited for: whoever counts, counts a trial with its outcome this much later."""
+
+
+class Mean(Value):
+    """The mean of a number per trial, e.g. revenue per request, from three counters; `$track` as for ratio."""
+
+    sum: Selector
+    """Counter of the number itself."""
+    sum_of_squares: Selector
+    """Counter of its square: the spread is told from it."""
+    count: Selector
+    """Counter of trials. One must be independent of the next: for slates, count requests."""
+    label_delay: Duration | None = None
+    """As for ratio."""
+
+
+class External(Value):
+    """An estimate that somebody else makes of each side, e.g. AUC or calibration by the evaluation job.
+
+    It must be cumulative over the rollout, and efficient, as sample means and AUC are: then its readings form a
+    Brownian motion in information time (Jennison & Turnbull, 1997), which is what the sequential test stands on.
+    """
+
+    value: Selector
+    """PromQL that yields one number; `$track` stands for the labels of a side."""
+    standard_error: Selector
+    """The same for its standard error."""
+    sample_size: Selector
+    """The same for the number of trials behind it, which minSamples bounds."""
 
 
 class Threshold(Value):
@@ -61,11 +92,14 @@ class Metric(Value):
 
     rules: ClassVar = [
         rule(
-            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.threshold)]"
-            ".filter(x, x).size() == 1",
-            "a metric has exactly one of errorRate, slowRequests, ratio and threshold",
+            "[has(self.errorRate), has(self.slowRequests), has(self.ratio), has(self.mean), has(self.external), "
+            "has(self.threshold)].filter(x, x).size() == 1",
+            "a metric has exactly one of errorRate, slowRequests, ratio, mean, external and threshold",
         ),
-        rule("!has(self.ratio) || has(self.higherIsBetter)", "a ratio must state higherIsBetter"),
+        rule(
+            "!(has(self.ratio) || has(self.mean) || has(self.external)) || has(self.higherIsBetter)",
+            "ratio, mean and external must state higherIsBetter",
+        ),
         rule("has(self.threshold) || has(self.margin)", "a metric that compares canary with stable needs a margin"),
         rule("!has(self.threshold) || self.role == 'guard'", "a threshold can only be a guard"),
     ]
@@ -74,14 +108,27 @@ class Metric(Value):
     """How sentences name it."""
     role: Literal["guard", "objective"]
     """A guard rolls back on harm; an objective must be proven before promotion."""
-    margin: Annotated[float | None, Field(ge=0, le=1)] = None
+    margin: Annotated[float | None, Field(ge=0, le=1e12)] = None
     """Difference that is tolerated, absolute, in the metric's unit."""
     higher_is_better: bool | None = None
     """Which way is harm."""
     error_rate: ErrorRate | None = None
     slow_requests: SlowRequests | None = None
     ratio: Ratio | None = None
+    mean: Mean | None = None
+    external: External | None = None
     threshold: Threshold | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether the canary is compared with stable; a threshold looks at the canary alone."""
+        return self.threshold is None
+
+    @property
+    def label_delay(self) -> timedelta:
+        """How long after a request its outcome is counted."""
+        counted = self.ratio or self.mean
+        return (counted.label_delay if counted else None) or timedelta(0)
 
 
 class Analysis(Value):

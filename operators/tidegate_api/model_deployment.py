@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tidegate_api.analysis import Analysis, ErrorRate, Metric, Ratio, SlowRequests, Threshold
+from tidegate_api.analysis import Analysis, ErrorRate, External, Mean, Metric, Ratio, SlowRequests, Threshold
 from tidegate_api.durations import PositiveDuration
 from tidegate_api.model_source import (
     KeyPlace,
@@ -36,7 +36,7 @@ from tidegate_api.rollout_status import (
     Verdict,
 )
 from tidegate_api.serving import Batching, GatewayRef, ResourceRequirements, Routing, Runtime, Scaling, ScalingTarget
-from tidegate_api.strategy import AbTest, BlueGreen, Canary, Pause, Shadow, Step, Strategy
+from tidegate_api.strategy import AbTest, BlueGreen, Canary, Pause, Shadow, Step, StepAnalysis, Strategy
 
 __all__ = [
     "AbTest",
@@ -47,10 +47,12 @@ __all__ = [
     "CanaryStatus",
     "ErrorRate",
     "Evidence",
+    "External",
     "GatewayRef",
     "HistoryEntry",
     "KeyPlace",
     "KeyRef",
+    "Mean",
     "Metric",
     "ModelDeployment",
     "ModelDeploymentSpec",
@@ -74,6 +76,7 @@ __all__ = [
     "Shadow",
     "SlowRequests",
     "Step",
+    "StepAnalysis",
     "StepSamples",
     "Strategy",
     "Tally",
@@ -90,7 +93,13 @@ class ModelDeploymentSpec(Value):
         rule(
             "self.runtime.backend != 'tensorrt' || self.runtime.gpus > 0",
             "backend tensorrt needs a GPU: set runtime.gpus to 1 or more, or backend to onnxruntime",
-        )
+        ),
+        rule(
+            "!has(self.strategy.blueGreen) || !has(self.analysis.metrics) || "
+            "self.analysis.metrics.all(m, has(m.threshold) || has(m.external))",
+            "blueGreen never has two sides under live traffic, so it is judged by threshold and external metrics only: "
+            "use these, or strategy canary or abTest",
+        ),
     ]
 
     model: ModelSource
@@ -110,6 +119,12 @@ class ModelDeploymentSpec(Value):
     def _tensorrt_has_a_gpu(self) -> ModelDeploymentSpec:
         if self.runtime.backend == "tensorrt" and not self.runtime.gpus:
             raise ValueError("runtime.gpus of 1 or more with backend tensorrt")
+        return self
+
+    @model_validator(mode="after")
+    def _blue_green_compares_nothing(self) -> ModelDeploymentSpec:
+        if self.strategy.blue_green and any(m.threshold is None and m.external is None for m in self.analysis.metrics):
+            raise ValueError("threshold and external metrics only with strategy blueGreen")
         return self
 
 

@@ -52,6 +52,7 @@ class RevisionStatus(ResolvedModel):
     runtime: Runtime | None = None
     images: RevisionImages | None = None
     public_key: Annotated[KeyPlace | None, Field(description="Its package must be signed by the key there.")] = None
+    restart: Annotated[str | None, Field(description="The restart that its pods have had, as annotated.")] = None
 
     @property
     def title(self) -> str:
@@ -65,19 +66,23 @@ class RevisionStatus(ResolvedModel):
 
 
 class Tally(Value):
-    """Counts of one side."""
+    """Counts of one side. Of a mean, `events` is the sum and `squares` the sum of squares."""
 
     events: float = 0.0
     trials: float = 0.0
+    squares: float | None = None
 
     @property
     def rate(self) -> float | None:
-        """Events per trial; none without trials."""
+        """Events, or the number itself, per trial; none without trials."""
         return self.events / self.trials if self.trials else None
 
     def plus(self, other: Tally) -> Tally:
         """Both counts together."""
-        return Tally(events=self.events + other.events, trials=self.trials + other.trials)
+        known = [each.squares for each in (self, other) if each.squares is not None]
+        return Tally(
+            events=self.events + other.events, trials=self.trials + other.trials, squares=sum(known) if known else None
+        )
 
 
 class StepSamples(Value):
@@ -98,6 +103,18 @@ class Evidence(Value):
     max_log_harm: Annotated[float, Field(description="Its running maximum, which Ville's inequality bounds.")] = 0.0
     log_good: Annotated[float, Field(description="Log of the e-process against `harm is the margin or more`.")] = 0.0
     max_log_good: Annotated[float, Field(description="Its running maximum.")] = 0.0
+    score: Annotated[float, Field(description="Sum over intervals of difference times information.")] = 0.0
+    information: Annotated[float, Field(description="Sum over intervals of 1 / variance of the difference.")] = 0.0
+    prior: Annotated[
+        float | None, Field(description="Scale of differences that the test looks for; set once, before it starts.")
+    ] = None
+    difference: Annotated[float | None, Field(description="Canary less stable, compared within intervals.")] = None
+    low: Annotated[float | None, Field(description="Lower end of the confidence sequence of the difference.")] = None
+    high: Annotated[float | None, Field(description="Upper end.")] = None
+    error_level: Annotated[float | None, Field(description="Share of analysis.errorLevel that this metric has.")] = None
+    error_spent: Annotated[
+        float | None, Field(description="Anytime-valid p-value of harm beyond the margin: at errorLevel it rolls back.")
+    ] = None
     value: Annotated[float | None, Field(description="Last reading of a threshold metric.")] = None
     failures: Annotated[int, Field(description="Failed readings of a threshold metric.")] = 0
     message: Annotated[str, Field(description="What this metric shows, in one sentence.")] = ""
@@ -107,6 +124,10 @@ class CanaryStatus(Value):
     """The rollout under way."""
 
     revision: RevisionStatus
+    undo: Annotated[bool, Field(description="A person went back to this revision: it is not judged again.")] = False
+    baseline_replicas: Annotated[
+        int | None, Field(description="Pods of stable at the start, where it gives them up one by one.")
+    ] = None
     step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
     started_at: Time
     step_started_at: Annotated[Time, Field(description="The deadline counts from here; paused time shifts it.")]
@@ -171,6 +192,7 @@ class ModelDeploymentStatus(Value):
         list[Retiring], Field(description="Revisions that leave once the gateway has let them go.")
     ] = []
     rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
+    undone_to: Annotated[str | None, Field(description="The annotation undo-to that was acted on.")] = None
     verdict: Verdict | None = None
     history: list[HistoryEntry] = []
     conditions: list[Condition] = []

@@ -53,8 +53,9 @@ class ScalingTarget(Value):
 
     rules: ClassVar = [
         rule(
-            "[has(self.queueTime), has(self.cpuUtilization), has(self.requestsPerSecond)].filter(x, x).size() == 1",
-            "exactly one of queueTime, cpuUtilization and requestsPerSecond must be set",
+            "[has(self.queueTime), has(self.cpuUtilization), has(self.gpuUtilization), has(self.requestsPerSecond)]"
+            ".filter(x, x).size() == 1",
+            "exactly one of queueTime, cpuUtilization, gpuUtilization and requestsPerSecond must be set",
         )
     ]
 
@@ -62,6 +63,9 @@ class ScalingTarget(Value):
         PositiveDuration | None, Field(description="Mean time a request waits in Triton's queue.")
     ] = None
     cpu_utilization: Annotated[int | None, Field(ge=1, le=100, description="Percent of the CPU requested.")] = None
+    gpu_utilization: Annotated[
+        int | None, Field(ge=1, le=100, description="Percent of the time that the pod's GPUs are busy.")
+    ] = None
     requests_per_second: Annotated[int | None, Field(ge=1, description="Inferences a second and pod.")] = None
 
 
@@ -76,6 +80,10 @@ class Scaling(Value):
     """Most pods of a revision."""
     targets: Annotated[list[ScalingTarget], Field(min_length=1, max_length=4)]
     """What the HPA holds near a value; the greatest need wins."""
+    scale_down_delay: PositiveDuration = Field(default="5m", validate_default=True)
+    """How long a need must stay low before pods go; they come at once."""
+    nodes_on_demand: bool = False
+    """True: nodes are added for pods that wait, so a rollout starts without asking whether GPUs are free."""
 
 
 class GatewayRef(Value):

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from tidegate_api.durations import Duration
-from tidegate_api.fields import Hostname, Name, Percent
+from tidegate_api.durations import Duration, PositiveDuration
+from tidegate_api.fields import Hostname, MetricName, Percent
 from tidegate_api.resource import Value, rule
 
-__all__ = ["AbTest", "BlueGreen", "Canary", "Pause", "Shadow", "Step", "Strategy"]
+__all__ = ["AbTest", "BlueGreen", "Canary", "Pause", "Shadow", "Step", "StepAnalysis", "Strategy"]
 
 
 class Pause(Value):
@@ -21,13 +21,29 @@ class Pause(Value):
     """How long; without it, until a person promotes."""
 
 
-class Step(Value):
-    """Give the canary a weight, or pause."""
+class StepAnalysis(Value):
+    """A gate between two weights: more samples than usual, or objectives that must be proven already here."""
 
-    rules: ClassVar = [rule("has(self.setWeight) != has(self.pause)", "a step has exactly one of setWeight and pause")]
+    min_samples: Annotated[
+        int | None, Field(ge=1, description="Per side and metric at this weight; default: analysis.minSamples.")
+    ] = None
+    objectives: Annotated[list[MetricName], Field(max_length=16)] = []
+    """Objectives that must be proven before the next weight; the others must be before the end."""
+
+
+class Step(Value):
+    """Give the canary a weight, pause, or wait for evidence."""
+
+    rules: ClassVar = [
+        rule(
+            "[has(self.setWeight), has(self.pause), has(self.analysis)].filter(x, x).size() == 1",
+            "a step has exactly one of setWeight, pause and analysis",
+        )
+    ]
 
     set_weight: Annotated[Percent | None, Field(description="Percent of the traffic.")] = None
     pause: Pause | None = None
+    analysis: StepAnalysis | None = None
 
 
 class Canary(Value):
@@ -52,7 +68,9 @@ class Canary(Value):
         Step(set_weight=20),
         Step(set_weight=100),
     ]
-    """Weights and pauses, in order. After the last the canary becomes stable. Default: weights 1, 5, 20 and 100."""
+    """Weights, pauses and gates, in order. After the last the canary becomes stable. Default: 1, 5, 20 and 100."""
+    max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Where nodes lack room for a pod more: how many pods stable may give up for the canary, pod by pod."""
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Canary:
@@ -63,27 +81,56 @@ class Canary(Value):
 
 
 class BlueGreen(Value):
-    """Preview, then switch at once. This release refuses it: set canary."""
+    """The new revision comes up beside the old one, then all traffic is switched at once."""
 
     preview_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
-    """Hosts that reach the new revision first."""
+    """Hosts that reach the new revision before the switch, over HTTP."""
     preview_grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
     """The same for gRPC."""
-    scale_down_delay: Duration | None = None
-    """How long the old revision is kept."""
+    auto_promotion_enabled: bool = True
+    """False: the switch waits until a person promotes."""
+    scale_down_delay: Duration = Field(default="30s", validate_default=True)
+    """How long the old revision stays after the switch, ready to take all traffic back."""
 
 
 class AbTest(Value):
-    """Sticky shares by a bucket header. This release refuses it: set canary."""
+    """Users are split by a header and stay where they are; the winner of the test takes all traffic."""
 
-    header: Name
-    """Header with the bucket of the user, 0 to 99."""
-    percent: Percent
-    """Share of buckets for the new revision."""
+    rules: ClassVar = [
+        rule(
+            "has(self.percent) != has(self.values)",
+            "abTest needs exactly one of percent (the header holds a bucket, 0 to 99) and values (of the header)",
+        ),
+        rule(
+            "!has(self.minDuration) || !has(self.maxDuration) || "
+            "duration(self.minDuration.replace('d', 'h')) <= duration(self.maxDuration.replace('d', 'h'))"
+            " || self.minDuration.endsWith('d') != self.maxDuration.endsWith('d')",
+            "minDuration must not exceed maxDuration",
+        ),
+    ]
+
+    header: Annotated[str, Field(pattern="^[A-Za-z0-9!#$%&'*+.^_|~-]+$", min_length=1, max_length=253)]
+    """Header that the client sends: the bucket of the user, 0 to 99, or a group's name."""
+    percent: Annotated[
+        int | None,
+        Field(ge=1, le=99, description="Share of the buckets for the new revision: buckets 0 to percent - 1."),
+    ] = None
+    values: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]] | None, Field(min_length=1, max_length=16)
+    ] = None
+    """Values of the header that reach the new revision; all other requests reach stable."""
     min_duration: Duration | None = None
-    """Shortest run."""
-    max_duration: Duration | None = None
-    """Longest run."""
+    """Shortest run; without objectives, the run's length."""
+    max_duration: PositiveDuration | None = None
+    """Longest run: what is not proven by then has not won, and stable keeps all traffic."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> AbTest:
+        if (self.percent is None) == (self.values is None):
+            raise ValueError("exactly one of percent and values")
+        if self.min_duration and self.max_duration and self.min_duration > self.max_duration:
+            raise ValueError("a minDuration that does not exceed maxDuration")
+        return self
 
 
 class Shadow(Value):
@@ -103,10 +150,17 @@ class Strategy(Value):
             "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.shadow)].filter(x, x).size() == 1",
             "exactly one strategy of canary, blueGreen, abTest and shadow must be set",
         ),
-        rule("has(self.canary)", "this release of Tidegate rolls out by strategy canary only: set canary"),
+        rule("!has(self.shadow)", "this release of Tidegate has no strategy shadow: set canary, blueGreen or abTest"),
     ]
 
     canary: Canary | None = None
     blue_green: BlueGreen | None = None
     ab_test: AbTest | None = None
     shadow: Shadow | None = None
+
+    @model_validator(mode="after")
+    def _one_strategy(self) -> Strategy:
+        found = [each for each in (self.canary, self.blue_green, self.ab_test) if each is not None]
+        if len(found) != 1 or self.shadow is not None:
+            raise ValueError("exactly one strategy of canary, blueGreen and abTest")
+        return self

@@ -14,7 +14,8 @@ import pytest
 from rollouts import GOOD, NEXT, SPEC, deployment
 from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.cluster import Cluster
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, revision_of
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE
+from tidegate_operators.rollout.source import revision_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 

@@ -10,7 +10,7 @@ from tidegate_api.feature_view import FeatureView, FeatureViewSpec
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import Condition
 
-__all__ = ["Ruling", "breaking_changes", "readers", "rule_on"]
+__all__ = ["Ruling", "breaking_changes", "readable_schemas", "readers", "rule_on"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,16 @@ def breaking_changes(old: FeatureViewSpec, new: FeatureViewSpec) -> tuple[str, .
         if types.get(f.name, f.type) != f.type
     ]
     return (*(["the join keys differ"] if keys[0] != keys[1] else []), *gone, *retyped)
+
+
+def readable_schemas(view: FeatureView, accepted: Sequence[FeatureViewSpec]) -> frozenset[str]:
+    """The schema hashes under which the view's values can be read: that in force, and older ones that it only added to.
+
+    accepted: the accepted definitions, newest first; the newest is in force.
+    """
+    in_force = accepted[0] if accepted else view.spec
+    specs = [in_force, *(spec for spec in accepted[1:] if not breaking_changes(spec, in_force))]
+    return frozenset(view.model_copy(update={"spec": spec}).schema_hash for spec in specs)
 
 
 def rule_on(view: FeatureView, accepted: FeatureViewSpec | None, live: Sequence[str], now: datetime) -> Ruling:

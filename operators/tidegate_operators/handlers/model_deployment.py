@@ -15,14 +15,14 @@ from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
-from tidegate_operators.resources.server import server_objects
+from tidegate_operators.resources.server import server_objects, unjudged_service
 from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Announcement, Decision
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["reconcile"]
 
-_OWNED = ("Deployment", "Service", "HorizontalPodAutoscaler", *ROUTE_KINDS.values())
+_OWNED = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", *ROUTE_KINDS.values())
 
 
 def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) -> timedelta:
@@ -36,7 +36,7 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     decision = decide(deployment, observed, now)
     refusal = _apply(deployment, decision, neighbours)
     observed = replace(observed, refusal=refusal.failure if refusal else None)
-    status = summarize(deployment, observed, decision.status, now)
+    status = summarize(deployment, observed, decision, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
     for announcement in (*decision.announcements, *(_about(status, said) for said in changes)):
         neighbours.cluster.announce(deployment, announcement, now)
@@ -61,12 +61,18 @@ def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbou
     objects = [
         body
         for plan in decision.plans
-        for body in server_objects(deployment, plan.revision, plan.min_replicas, neighbours.platform)
+        for body in server_objects(deployment, plan.revision, plan.min_replicas, neighbours.platform, plan.most)
     ]
-    objects += route_objects(deployment, decision.weights)
+    objects += _unjudged(deployment, decision.status)
+    objects += route_objects(deployment, decision.status, decision.weights)
     refusal = apply_all(neighbours.cluster, objects)
     _prune(deployment, objects, neighbours)
     return refusal
+
+
+def _unjudged(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[dict[str, Any]]:
+    test = deployment.spec.strategy.ab_test
+    return [unjudged_service(deployment, status.stable)] if test and test.percent and status.stable else []
 
 
 def _prune(deployment: ModelDeployment, wanted: Iterable[dict[str, Any]], neighbours: Neighbours) -> None:

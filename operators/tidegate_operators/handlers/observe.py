@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Any
 
-from tidegate_api.model_deployment import CanaryStatus, Metric, ModelDeployment, ResolvedModel
+from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
 from tidegate_api.model_package import PACKAGE_TAG
-from tidegate_operators.adapters.errors import NeighbourError
-from tidegate_operators.adapters.prometheus import Prometheus
+from tidegate_operators.adapters.errors import NeighbourError, RefusedError
+from tidegate_operators.handlers.evidence import read_evidence
 from tidegate_operators.handlers.neighbours import Neighbours
-from tidegate_operators.handlers.pods import is_stuck, unscheduled
+from tidegate_operators.handlers.observe_views import observe_views
+from tidegate_operators.handlers.pods import free_gpus, is_stuck, unscheduled
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
-from tidegate_operators.resources.routes import ROUTE_KINDS, route_name
+from tidegate_operators.resources.routes import ROUTE_KINDS, route_name, route_weights
 from tidegate_operators.resources.server import FETCH_CONTAINER
-from tidegate_operators.rollout.counting import Series, windows
-from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server, Window
-from tidegate_operators.rollout.profiles import Profile, Question, profile_of, question, track, unseen
-from tidegate_operators.rollout.steps import grid_floor
+from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
+from tidegate_operators.rollout.profiles import Profile, profile_of
+from tidegate_operators.rollout.source import revision_of
 
 __all__ = ["observe"]
 
-# A sample stamped before a grid point may reach Prometheus a moment after it.
-_SETTLE = timedelta(seconds=2)
-# Catching up after an outage goes by this many intervals a look.
-_MOST_INTERVALS = 500
 _BAD_INPUT = 2
 
 
@@ -34,7 +30,8 @@ def observe(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) 
     """Everything that `decide` needs, in one look. Neighbours that do not answer become failures, not exceptions."""
     model, model_failure = _model(deployment, neighbours)
     routes, profile = _routes(deployment, neighbours)
-    found, until, metrics_failure = _evidence(deployment, neighbours.prometheus, profile, now)
+    images = neighbours.platform.images(deployment.spec.runtime)
+    found, until, metrics_failure = read_evidence(deployment, neighbours.prometheus, profile, now)
     return Observed(
         model=model,
         model_failure=model_failure,
@@ -42,7 +39,9 @@ def observe(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) 
         routes=routes,
         windows=tuple(found),
         judged_until=until,
-        images=neighbours.platform.images(deployment.spec.runtime),
+        images=images,
+        views=observe_views(model, deployment.metadata.namespace, neighbours.cluster),
+        free_gpus=_free_gpus(deployment, model, neighbours),
         metrics_failure=metrics_failure,
     )
 
@@ -64,6 +63,23 @@ def _known_version(deployment: ModelDeployment, found: ResolvedModel) -> Resolve
     """A version is resolved to a digest once: tags that change later change nothing."""
     known = deployment.status.source
     return known if known is not None and known.version == found.version else found
+
+
+def _free_gpus(
+    deployment: ModelDeployment, model: ResolvedModel | None, neighbours: Neighbours
+) -> tuple[int, ...] | None:
+    """GPUs that nobody has, where a rollout that needs some is about to start."""
+    status = deployment.status
+    if not deployment.spec.runtime.gpus or model is None or status.canary is not None:
+        return None
+    stable, rejected = status.stable, status.rejected
+    target = revision_of(deployment, model).hash
+    if target in (stable.hash if stable else None, rejected.hash if rejected else None):
+        return None
+    try:
+        return free_gpus(neighbours.cluster.list("Node", "", {}), neighbours.cluster.list("Pod", "", {}))
+    except RefusedError:
+        return None
 
 
 def _servers(deployment: ModelDeployment, neighbours: Neighbours) -> dict[str, Server]:
@@ -121,9 +137,11 @@ def _routes(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Routes
     if gateway is None:
         message = f"Gateway {where}/{reference.name} does not exist: create it or correct spec.routing.gatewayRef"
         return Routes(failure=Failure("GatewayNotFound", message)), profile_of(None)
+    labels = {DEPLOYMENT_LABEL: deployment.metadata.name}
     kinds = [ROUTE_KINDS[protocol] for protocol in deployment.spec.routing.protocols]
-    bodies = [cluster.get(kind, namespace, route_name(deployment, kind)) for kind in kinds]
-    return _accepted_routes(bodies, deployment.metadata.name), profile_of(_controller(neighbours, gateway))
+    bodies = [body for kind in kinds for body in cluster.list(kind, namespace, labels)]
+    main = {route_name(deployment, kind) for kind in kinds}
+    return _accepted_routes(bodies, main), profile_of(_controller(neighbours, gateway))
 
 
 def _controller(neighbours: Neighbours, gateway: Mapping[str, Any]) -> str | None:
@@ -131,19 +149,14 @@ def _controller(neighbours: Neighbours, gateway: Mapping[str, Any]) -> str | Non
     return found["spec"]["controllerName"] if found else None
 
 
-def _accepted_routes(bodies: list[dict[str, Any] | None], name: str) -> Routes:
-    present = [body for body in bodies if body is not None]
-    if len(present) < len(bodies):
+def _accepted_routes(bodies: list[dict[str, Any]], main: AbstractSet[str]) -> Routes:
+    """What the routes give: all of one deployment must say the same, and the main ones must be there."""
+    if not main <= {body["metadata"]["name"] for body in bodies}:
         return Routes()
-    weights = [_route_weights(body, name) for body in present]
-    refusals = [failure for failure in map(_refusal, present) if failure is not None]
+    weights = [route_weights(body) for body in bodies]
+    refusals = [failure for failure in map(_refusal, bodies) if failure is not None]
     same = all(found == weights[0] for found in weights)
-    return Routes(weights[0], same and not refusals and all(map(_is_accepted, present)), next(iter(refusals), None))
-
-
-def _route_weights(body: Mapping[str, Any], name: str) -> dict[str, int]:
-    backends = body["spec"]["rules"][0].get("backendRefs", [])
-    return {item["name"].removeprefix(f"{name}-"): item.get("weight", 1) for item in backends}
+    return Routes(weights[0], same and not refusals and all(map(_is_accepted, bodies)), next(iter(refusals), None))
 
 
 def _parent_conditions(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -165,78 +178,3 @@ def _refusal(body: Mapping[str, Any]) -> Failure | None:
         if current and item["type"] in ("Accepted", "ResolvedRefs") and item["status"] == "False":
             return Failure(item["reason"], f"The gateway refused the {body['kind']}: {item.get('message', '')}")
     return None
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One look at Prometheus: whom to compare over which grid."""
-
-    prometheus: Prometheus
-    profile: Profile
-    deployment: ModelDeployment
-    stable: str
-    canary: str
-    grid: tuple[datetime, ...]
-
-
-def _evidence(
-    deployment: ModelDeployment, prometheus: Prometheus, profile: Profile, now: datetime
-) -> tuple[list[Window], datetime | None, Failure | None]:
-    """The windows since the last judged interval, to where they reach, and what could not be read."""
-    canary, stable = deployment.status.canary, deployment.status.stable
-    if canary is None or stable is None or not deployment.spec.analysis.metrics:
-        return [], None, None
-    grid = _grid(deployment, canary, now)
-    if len(grid) < 2:
-        return [], None, _lasting_failure(deployment)
-    look = _Look(prometheus, profile, deployment, stable.hash, canary.revision.hash, grid)
-    try:
-        return [window for metric in deployment.spec.analysis.metrics for window in _read(look, metric)], grid[-1], None
-    except NeighbourError as error:
-        return [], None, error.failure
-
-
-def _lasting_failure(deployment: ModelDeployment) -> Failure | None:
-    """Between grid points nothing is asked: what could not be read at the last one still holds."""
-    for condition in deployment.status.conditions:
-        if condition.type == "MetricsAvailable" and condition.status == "False":
-            return Failure(condition.reason, condition.message)
-    return None
-
-
-def _grid(deployment: ModelDeployment, canary: CanaryStatus, now: datetime) -> tuple[datetime, ...]:
-    interval = deployment.spec.analysis.interval
-    if canary.judged_until is None:
-        return ()
-    last = grid_floor(now - _SETTLE, interval)
-    count = min(max(0, (last - canary.judged_until) // interval), _MOST_INTERVALS)
-    return tuple(canary.judged_until + k * interval for k in range(count + 1))
-
-
-def _read(look: _Look, metric: Metric) -> list[Window]:
-    if metric.threshold is not None:
-        query = metric.threshold.query.replace("$track", track(look.deployment.metadata.name, [look.canary]))
-        pairs = zip(look.grid, look.grid[1:], strict=False)
-        return [Window(metric.name, a, b, value=look.prometheus.scalar(query, b)) for a, b in pairs]
-    asked = question(metric, look.profile, track(look.deployment.metadata.name, [look.stable, look.canary]))
-    if asked is None:
-        raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
-    return _answer(look, asked)
-
-
-def _answer(look: _Look, asked: Question) -> list[Window]:
-    events = [series for selector in asked.events for series in _counters(look, selector)]
-    trials = [series for selector in asked.trials for series in _counters(look, selector)]
-    if asked.complement and trials and not events:
-        message = (
-            f"Metric {asked.metric}: the gateway has no such bucket edge (query {asked.events[0]}); "
-            "state slowRequests.above as an edge of its latency histogram"
-        )
-        raise NeighbourError("BucketNotFound", message)
-    return windows(
-        asked.metric, look.grid, look.stable, look.canary, events=events, trials=trials, complement=asked.complement
-    )
-
-
-def _counters(look: _Look, selector: str) -> list[Series]:
-    return look.prometheus.counters(selector, look.grid)

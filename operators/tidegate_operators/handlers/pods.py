@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidegate_operators.rollout.observed import Failure
 
-__all__ = ["is_stuck", "unscheduled"]
+__all__ = ["free_gpus", "is_stuck", "unscheduled"]
+
+_GPU = "nvidia.com/gpu"
 
 _STUCK = ("ErrImage", "ImagePull", "CreateContainer", "InvalidImage")
 _MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
+
+
+def free_gpus(nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:
+    """GPUs that no pod has asked for, node by node; a node that takes no pods has none."""
+    taken: dict[str, int] = {}
+    for pod in pods:
+        node = pod["spec"].get("nodeName")
+        if node and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+            taken[node] = taken.get(node, 0) + _gpus_of(pod)
+    return tuple(_free_on(node, taken) for node in nodes)
+
+
+def _gpus_of(pod: Mapping[str, Any]) -> int:
+    containers = pod["spec"].get("containers", [])
+    return sum(int(c.get("resources", {}).get("requests", {}).get(_GPU, 0)) for c in containers)
+
+
+def _free_on(node: Mapping[str, Any], taken: Mapping[str, int]) -> int:
+    if node["spec"].get("unschedulable"):
+        return 0
+    has = int(node.get("status", {}).get("allocatable", {}).get(_GPU, 0))
+    return max(0, has - taken.get(node["metadata"]["name"], 0))
 
 
 def is_stuck(waiting: Mapping[str, Any]) -> bool:

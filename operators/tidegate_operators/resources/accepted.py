@@ -10,7 +10,7 @@ from tidegate_api.feature_view import FeatureView, FeatureViewSpec
 from tidegate_api.hashes import content_hash
 from tidegate_operators.resources.metadata import FEATURE_VIEW_LABEL, metadata
 
-__all__ = ["accepted_spec", "accepted_version", "outdated", "revision_object"]
+__all__ = ["accepted_spec", "accepted_specs", "accepted_version", "outdated", "revision_object"]
 
 _KEPT = 3
 _HASH_LENGTH = 8
@@ -24,11 +24,19 @@ def accepted_version(revisions: Iterable[Mapping[str, Any]]) -> int:
 def accepted_spec(view: FeatureView, revisions: Iterable[Mapping[str, Any]]) -> FeatureViewSpec | None:
     """The last accepted definition; none before the first, or where this release can no longer read it."""
     newest = max(revisions, key=lambda body: int(body["revision"]), default=None)
-    if newest is None:
-        return None
+    return _spec(view, newest) if newest is not None else None
+
+
+def accepted_specs(view: FeatureView, revisions: Iterable[Mapping[str, Any]]) -> list[FeatureViewSpec]:
+    """The accepted definitions that are still kept and that this release can read, newest first."""
+    newest_first = sorted(revisions, key=lambda body: -int(body["revision"]))
+    return [spec for body in newest_first if (spec := _spec(view, body)) is not None]
+
+
+def _spec(view: FeatureView, body: Mapping[str, Any]) -> FeatureViewSpec | None:
     try:
         head = {"apiVersion": view.api_version, "kind": view.kind, "metadata": {"name": view.metadata.name}}
-        return FeatureView.parse(head | {"spec": newest["data"]["spec"]}).spec
+        return FeatureView.parse(head | {"spec": body["data"]["spec"]}).spec
     except TidegateError:
         return None
 

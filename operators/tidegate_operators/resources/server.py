@@ -1,4 +1,4 @@
-"""Deployment, Service and HPA of one revision: Triton with a verified package."""
+"""Deployment, Service, HPA and PodDisruptionBudget of one revision: Triton with a verified package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tidegate_api.model_deployment import (
     RevisionImages,
     RevisionStatus,
     Runtime,
-    ScalingTarget,
 )
+from tidegate_operators.resources.autoscaler import autoscaler
 from tidegate_operators.resources.metadata import (
     DEPLOYMENT_LABEL,
     REVISION_LABEL,
@@ -23,13 +23,22 @@ from tidegate_operators.resources.metadata import (
 )
 from tidegate_operators.resources.platform import Platform
 
-__all__ = ["FETCH_CONTAINER", "GRPC_PORT", "HTTP_PORT", "server_name", "server_objects"]
+__all__ = [
+    "FETCH_CONTAINER",
+    "GRPC_PORT",
+    "HTTP_PORT",
+    "server_name",
+    "server_objects",
+    "unjudged_name",
+    "unjudged_service",
+]
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 FETCH_CONTAINER = "fetch-package"
 _DRAIN_SECONDS = 10
 _GRACE_SECONDS = 45
 _GOLDEN_TRIES = 60
+RESTART_ANNOTATION = "tidegate.dev/restart"
 _KEYS, _KEY_FILE = "/keys", "public-key.pem"
 
 
@@ -39,14 +48,30 @@ def server_name(deployment: ModelDeployment, revision: RevisionStatus) -> str:
 
 
 def server_objects(
-    deployment: ModelDeployment, revision: RevisionStatus, min_replicas: int, platform: Platform
+    deployment: ModelDeployment,
+    revision: RevisionStatus,
+    min_replicas: int,
+    platform: Platform,
+    max_replicas: int | None = None,
 ) -> list[dict[str, Any]]:
     """Everything one revision runs on. The Deployment states no replicas: they are the HPA's."""
+    most = max_replicas or max(deployment.spec.scaling.max_replicas, min_replicas)
     return [
-        _service(deployment, revision),
+        _service(deployment, revision, server_name(deployment, revision)),
         _deployment(deployment, revision, platform),
-        _autoscaler(deployment, revision, min_replicas),
+        autoscaler(deployment, server_name(deployment, revision), _labels(deployment, revision), min_replicas, most),
+        _disruption_budget(deployment, revision),
     ]
+
+
+def unjudged_service(deployment: ModelDeployment, stable: RevisionStatus) -> dict[str, Any]:
+    """A second way to stable, for requests that take no part in a test: its counters carry no revision."""
+    return _service(deployment, stable, unjudged_name(deployment))
+
+
+def unjudged_name(deployment: ModelDeployment) -> str:
+    """The name of that Service."""
+    return f"{deployment.metadata.name}-unjudged"
 
 
 def _labels(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, str]:
@@ -61,7 +86,7 @@ def _selector(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str
     return {DEPLOYMENT_LABEL: deployment.metadata.name, REVISION_LABEL: revision.hash}
 
 
-def _service(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, Any]:
+def _service(deployment: ModelDeployment, revision: RevisionStatus, name: str) -> dict[str, Any]:
     ports = [
         {"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"},
         {
@@ -75,7 +100,7 @@ def _service(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str,
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(deployment, server_name(deployment, revision), _labels(deployment, revision)),
+        "metadata": metadata(deployment, name, _labels(deployment, revision)),
         "spec": {"selector": _selector(deployment, revision), "ports": ports},
     }
 
@@ -84,7 +109,8 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
     template = {
         "metadata": {
             "labels": _labels(deployment, revision) | {"app.kubernetes.io/instance": deployment.metadata.name},
-            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)},
+            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
+            | ({RESTART_ANNOTATION: revision.restart} if revision.restart else {}),
         },
         "spec": _pod(deployment, revision, platform),
     }
@@ -245,41 +271,11 @@ def _resources(runtime: Runtime) -> dict[str, Any]:
     return {"requests": requests, "limits": {"memory": "2Gi"} | stated.get("limits", {}) | gpus}
 
 
-def _autoscaler(deployment: ModelDeployment, revision: RevisionStatus, min_replicas: int) -> dict[str, Any]:
-    scaling = deployment.spec.scaling
-    name = server_name(deployment, revision)
-    behavior = {
-        "scaleUp": {
-            "stabilizationWindowSeconds": 0,
-            "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
-        },
-        "scaleDown": {"stabilizationWindowSeconds": 300},
-    }
+def _disruption_budget(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, Any]:
+    """A drained node takes one pod of a revision at a time."""
     return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": metadata(deployment, name, _labels(deployment, revision)),
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": min_replicas,
-            "maxReplicas": max(scaling.max_replicas, min_replicas),
-            "metrics": [_metric(target) for target in scaling.targets],
-            "behavior": behavior,
-        },
-    }
-
-
-def _metric(target: ScalingTarget) -> dict[str, Any]:
-    if target.cpu_utilization is not None:
-        goal = {"type": "Utilization", "averageUtilization": target.cpu_utilization}
-        return {"type": "Resource", "resource": {"name": "cpu", "target": goal}}
-    if target.queue_time is not None:
-        return _pods_metric("tidegate_queue_time_seconds", f"{int(target.queue_time.total_seconds() * 1e6)}u")
-    return _pods_metric("tidegate_requests_per_second", str(target.requests_per_second))
-
-
-def _pods_metric(name: str, value: str) -> dict[str, Any]:
-    return {
-        "type": "Pods",
-        "pods": {"metric": {"name": name}, "target": {"type": "AverageValue", "averageValue": value}},
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(deployment, server_name(deployment, revision), _labels(deployment, revision)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(deployment, revision)}},
     }

@@ -9,7 +9,7 @@ from datetime import datetime
 from tidegate_api.model_deployment import Tally
 from tidegate_operators.rollout.observed import Window
 
-__all__ = ["Series", "increases", "windows"]
+__all__ = ["Series", "increases", "mean_windows", "windows"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,28 @@ def windows(
     complement: bool = False,
 ) -> list[Window]:
     """The windows of one metric over a grid. Absent events with trials present are zero; absent trials are missing."""
-    sides = {side: _tallies(side, len(grid), events, trials, complement) for side in (stable, canary)}
-    return [
-        Window(metric, grid[k], grid[k + 1], stable=sides[stable][k], canary=sides[canary][k])
-        for k in range(len(grid) - 1)
-    ]
+    sides = [_tallies(side, len(grid), events, trials, complement) for side in (stable, canary)]
+    return _paired(metric, grid, *sides)
+
+
+def mean_windows(
+    metric: str,
+    grid: Sequence[datetime],
+    stable: str,
+    canary: str,
+    *,
+    sums: Sequence[Series],
+    squares: Sequence[Series],
+    counts: Sequence[Series],
+) -> list[Window]:
+    """The same for a mean: sums and sums of squares of a number, and how often it was counted."""
+    sides = [_moments(side, len(grid), sums, squares, counts) for side in (stable, canary)]
+    return _paired(metric, grid, *sides)
+
+
+def _paired(metric: str, grid: Sequence[datetime], stable: Sequence[Tally], canary: Sequence[Tally]) -> list[Window]:
+    pairs = zip(grid, grid[1:], stable, canary, strict=False)
+    return [Window(metric, start, end, stable=first, canary=second) for start, end, first, second in pairs]
 
 
 def _tallies(
@@ -63,6 +80,15 @@ def _tallies(
 ) -> list[Tally]:
     pairs = zip(_known(events, trials, revision, points), increases(trials, revision, points), strict=True)
     return [_tally(event, trial, complement) for event, trial in pairs]
+
+
+def _moments(
+    revision: str, points: int, sums: Sequence[Series], squares: Sequence[Series], counts: Sequence[Series]
+) -> list[Tally]:
+    """Sums and sums of squares by interval; where trials are missing, so is all."""
+    grown = (_known(part, counts, revision, points) for part in (sums, squares))
+    rows = zip(*grown, increases(counts, revision, points), strict=True)
+    return [Tally() if n is None else Tally(events=s or 0.0, squares=q or 0.0, trials=n) for s, q, n in rows]
 
 
 def _known(events: Sequence[Series], trials: Sequence[Series], revision: str, points: int) -> list[float | None]:

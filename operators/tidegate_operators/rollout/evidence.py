@@ -1,16 +1,24 @@
-"""From interval counts to evidence, and from evidence to harm, proof or neither."""
+"""From interval counts to evidence: running totals, e-processes and the confidence sequence of each metric."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, StepSamples, Tally
-from tidegate_operators.rollout.observed import Window
-from tidegate_operators.rollout.sequential import log_e_value, log_threshold
+from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
+from tidegate_operators.rollout.observed import Estimate, Window
+from tidegate_operators.rollout.sequential import log_e_value, log_mixture, prior_scale, radius
+from tidegate_operators.rollout.wording import metric_sentence
 
-__all__ = ["accumulate", "harm", "lacking_samples", "start_step", "unproven"]
+__all__ = ["accumulate", "start_step"]
+
+# A variance is trusted once each side has this many trials, or minSamples if that is more.
+_BURN_IN = 100
+# The mixture is narrowest at this many times minSamples.
+_NARROWEST_AT = 4
 
 
 def accumulate(
@@ -18,31 +26,29 @@ def accumulate(
 ) -> list[Evidence]:
     """Evidence with new windows added, in the order of the metrics; metrics no longer listed are dropped."""
     known = {item.metric: item for item in evidence}
+    fresh = list(windows)
     for metric in analysis.metrics:
         item = known.get(metric.name, Evidence(metric=metric.name))
-        for window in sorted((w for w in windows if w.metric == metric.name), key=lambda w: w.start):
+        for window in sorted((w for w in fresh if w.metric == metric.name), key=lambda w: w.start):
             item = _add(analysis, metric, item, window, weight_since)
-        known[metric.name] = item.model_copy(update={"message": _sentence(analysis, metric, item)})
+        known[metric.name] = _told(analysis, metric, item)
     return [known[metric.name] for metric in analysis.metrics]
+
+
+def start_step(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """The same evidence at the start of a new weight: totals stay, the step's samples begin anew."""
+    return [item.model_copy(update={"step_samples": StepSamples()}) for item in evidence]
 
 
 def _add(analysis: Analysis, metric: Metric, item: Evidence, window: Window, since: datetime | None) -> Evidence:
     if metric.threshold:
         return _add_reading(metric, item, window)
-    log_harm = item.log_harm + _log_e_harm(metric, item, window)
-    log_good = item.log_good + _log_e_good(metric, item, window)
-    counted = since is not None and window.start >= since
-    return item.model_copy(
-        update={
-            "stable": item.stable.plus(window.stable),
-            "canary": item.canary.plus(window.canary),
-            "step_samples": _step_samples(item.step_samples, window) if counted else item.step_samples,
-            "log_harm": log_harm,
-            "max_log_harm": max(item.max_log_harm, log_harm),
-            "log_good": log_good,
-            "max_log_good": max(item.max_log_good, log_good),
-        }
-    )
+    if metric.external:
+        window = _as_counts(item, window)
+    counted = since is not None and window.start >= since + metric.label_delay
+    samples = _step_samples(item.step_samples, window) if counted else item.step_samples
+    totals = {"stable": item.stable.plus(window.stable), "canary": item.canary.plus(window.canary)}
+    return _tested(metric, item, window, _compared(analysis, metric, item, window) | totals | {"step_samples": samples})
 
 
 def _step_samples(samples: StepSamples, window: Window) -> StepSamples:
@@ -57,6 +63,91 @@ def _add_reading(metric: Metric, item: Evidence, window: Window) -> Evidence:
     high = math.inf if bounds.max is None else bounds.max
     failed = not low <= window.value <= high
     return item.model_copy(update={"value": window.value, "failures": item.failures + failed})
+
+
+def _as_counts(item: Evidence, window: Window) -> Window:
+    """A cumulative estimate as what it adds to the totals, so that their rate is the estimate."""
+    if window.estimates is None:
+        return Window(window.metric, window.start, window.end)
+    stable, canary = (
+        Tally(events=e.value * e.sample_size - total.events, trials=e.sample_size - total.trials)
+        for e, total in zip(window.estimates, (item.stable, item.canary), strict=True)
+    )
+    return Window(window.metric, window.start, window.end, stable, canary, estimates=window.estimates)
+
+
+def _compared(analysis: Analysis, metric: Metric, item: Evidence, window: Window) -> dict[str, Any]:
+    """The score and its information after this window; before the burn-in is over, nothing but the prior."""
+    if metric.external:
+        return _of_estimates(item, window.estimates)
+    if not window.stable.trials or not window.canary.trials:
+        return {}
+    sides = item.stable.plus(window.stable), item.canary.plus(window.canary)
+    if item.prior is None:
+        return _prior(analysis, sides)
+    variance = sum(s2 / now.trials for s2, now in zip(_variances(*sides), (window.stable, window.canary), strict=True))
+    difference = _rate(window.canary) - _rate(window.stable)
+    return _with_difference(item.score + difference / variance, item.information + 1 / variance) if variance else {}
+
+
+def _of_estimates(item: Evidence, estimates: tuple[Estimate, Estimate] | None) -> dict[str, Any]:
+    """The newest estimates stand for all before them; the first ones only say what scale to look for."""
+    variance = sum(each.standard_error**2 for each in estimates) if estimates else 0.0
+    if estimates is None or not variance or not math.isfinite(variance):
+        return {}
+    information = 1 / variance
+    if item.prior is None:
+        return {"prior": prior_scale(_NARROWEST_AT * information)}
+    return _with_difference((estimates[1].value - estimates[0].value) * information, information)
+
+
+def _with_difference(score: float, information: float) -> dict[str, Any]:
+    return {"score": score, "information": information, "difference": score / information}
+
+
+def _prior(analysis: Analysis, sides: tuple[Tally, Tally]) -> dict[str, Any]:
+    least = max(_BURN_IN, analysis.min_samples)
+    variance = sum(_variances(*sides))
+    if min(side.trials for side in sides) < least or not variance:
+        return {}
+    return {"prior": prior_scale(_NARROWEST_AT * least / variance)}
+
+
+def _variances(stable: Tally, canary: Tally) -> tuple[float, float]:
+    """Variance of one trial on each side, never below that of both together: few trials may show none at all."""
+    pooled = _variance(stable.plus(canary))
+    return max(pooled, _variance(stable)), max(pooled, _variance(canary))
+
+
+def _variance(side: Tally) -> float:
+    mean = _rate(side)
+    squares = side.events if side.squares is None else side.squares
+    return max(0.0, squares / side.trials - mean * mean)
+
+
+def _rate(side: Tally) -> float:
+    return side.rate or 0.0
+
+
+def _tested(metric: Metric, item: Evidence, window: Window, update: dict[str, Any]) -> Evidence:
+    """Both e-processes after this window, with their running maxima."""
+    found = item.model_copy(update=update)
+    if metric.mean or metric.external:
+        log_harm, log_good = _mixtures(metric, found)
+    else:
+        log_harm = item.log_harm + _log_e_harm(metric, item, window)
+        log_good = item.log_good + _log_e_good(metric, item, window)
+    maxima = {"max_log_harm": max(item.max_log_harm, log_harm), "max_log_good": max(item.max_log_good, log_good)}
+    return found.model_copy(update={"log_harm": log_harm, "log_good": log_good} | maxima)
+
+
+def _mixtures(metric: Metric, item: Evidence) -> tuple[float, float]:
+    if item.prior is None or not item.information:
+        return 0.0, 0.0
+    harm = -item.score if metric.higher_is_better else item.score
+    beyond = harm - (metric.margin or 0.0) * item.information
+    first, second = (log_mixture(score, item.information, item.prior) for score in (beyond, -beyond))
+    return first, second
 
 
 def _sides(metric: Metric, stable: Tally, canary: Tally) -> tuple[Tally, Tally]:
@@ -75,87 +166,44 @@ def _log_e_good(metric: Metric, item: Evidence, window: Window) -> float:
     return log_e_value(past[::-1], now[::-1], -(metric.margin or 0.0))
 
 
-def _guard_level(analysis: Analysis) -> float:
-    """errorLevel, split among the sequential guards."""
-    guards = sum(1 for metric in analysis.metrics if metric.role == "guard" and not metric.threshold)
-    return analysis.error_level / max(1, guards)
+def _told(analysis: Analysis, metric: Metric, item: Evidence) -> Evidence:
+    """What follows from the totals, for a reader: interval, error spent, and the sentence."""
+    if metric.compares:
+        item = item.model_copy(update=_interval(analysis, metric, item) | _error(analysis, metric, item))
+    return item.model_copy(update={"message": metric_sentence(analysis, metric, item)})
 
 
-def _harmful(analysis: Analysis, metric: Metric, item: Evidence) -> bool:
-    if metric.role != "guard":
-        return False
-    if metric.threshold:
-        return item.failures > metric.threshold.failure_limit
-    return item.max_log_harm >= log_threshold(_guard_level(analysis))
+def _error(analysis: Analysis, metric: Metric, item: Evidence) -> dict[str, Any]:
+    against = item.max_log_harm if metric.role == "guard" else item.max_log_good
+    return {"error_level": level_of(analysis, metric), "error_spent": round(math.exp(-max(0.0, against)), 6)}
 
 
-def _proven(analysis: Analysis, metric: Metric, item: Evidence) -> bool:
-    return metric.role != "objective" or item.max_log_good >= log_threshold(analysis.error_level)
+def _interval(analysis: Analysis, metric: Metric, item: Evidence) -> dict[str, Any]:
+    """The confidence sequence of the difference, narrowed by what it was before, and at one with the verdict."""
+    if item.prior is None or not item.information or item.difference is None:
+        return {}
+    half = radius(item.information, item.prior, level_of(analysis, metric))
+    low, high = item.difference - half, item.difference + half
+    kept_low, kept_high = max(low, _or(item.low, low)), min(high, _or(item.high, high))
+    low, high = (kept_low, kept_high) if kept_low <= kept_high else (low, high)
+    low, high = _at_one_with_verdict(analysis, metric, item, low, high)
+    return {"low": low, "high": high}
 
 
-def harm(analysis: Analysis, evidence: Iterable[Evidence]) -> Evidence | None:
-    """The first guard that shows harm beyond its margin, if any does."""
-    known = {item.metric: item for item in evidence}
-    return next(
-        (known[m.name] for m in analysis.metrics if m.name in known and _harmful(analysis, m, known[m.name])), None
-    )
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
-def unproven(analysis: Analysis, evidence: Iterable[Evidence]) -> list[Evidence]:
-    """Objectives that are not yet shown to lie on the good side of their margin."""
-    known = {item.metric: item for item in evidence}
-    items = ((m, known.get(m.name, Evidence(metric=m.name))) for m in analysis.metrics)
-    return [item for metric, item in items if not _proven(analysis, metric, item)]
-
-
-def lacking_samples(analysis: Analysis, evidence: Iterable[Evidence], both_sides: bool) -> Evidence | None:
-    """The comparing metric that has least of minSamples at this weight, if one lacks any.
-
-    both_sides: False at full weight, where stable has no traffic to compare with.
-    """
-    known = {item.metric: item for item in evidence}
-    items = [known.get(m.name, Evidence(metric=m.name)) for m in analysis.metrics if not m.threshold]
-    least = min(items, key=lambda item: samples(item, both_sides), default=None)
-    return least if least is not None and samples(least, both_sides) < analysis.min_samples else None
-
-
-def samples(item: Evidence, both_sides: bool) -> float:
-    """Trials of the poorer side at this weight."""
-    return min(item.step_samples.stable, item.step_samples.canary) if both_sides else item.step_samples.canary
-
-
-def start_step(evidence: Iterable[Evidence]) -> list[Evidence]:
-    """The same evidence at the start of a new weight: totals stay, the step's samples begin anew."""
-    return [item.model_copy(update={"step_samples": StepSamples()}) for item in evidence]
-
-
-def _sentence(analysis: Analysis, metric: Metric, item: Evidence) -> str:
-    if metric.threshold:
-        return _threshold_sentence(metric, item)
-    if item.canary.rate is None or item.stable.rate is None:
-        return f"{metric.name}: no samples of {'the canary' if item.canary.rate is None else 'stable'} yet."
-    counts = (
-        f"{metric.name}: canary {_percent(item.canary.rate)} ({item.canary.events:.0f} of {item.canary.trials:.0f}), "
-        f"stable {_percent(item.stable.rate)} ({item.stable.events:.0f} of {item.stable.trials:.0f})"
-    )
-    return f"{counts}; {_standing(analysis, metric, item)}."
-
-
-def _standing(analysis: Analysis, metric: Metric, item: Evidence) -> str:
-    margin = _percent(metric.margin or 0.0)
-    if metric.role == "objective":
-        verb = "is proven to keep" if _proven(analysis, metric, item) else "is not yet proven to keep"
-        return f"it {verb} within {margin} (error level {analysis.error_level:g})"
-    verb = "lies beyond" if _harmful(analysis, metric, item) else "is not shown to lie beyond"
-    return f"the harm {verb} the margin of {margin} (error level {_guard_level(analysis):g})"
-
-
-def _threshold_sentence(metric: Metric, item: Evidence) -> str:
-    bounds = metric.threshold
-    if bounds is None or item.value is None:
-        return f"{metric.name}: no reading yet."
-    return f"{metric.name}: {item.value:g} with {item.failures} failed readings of {bounds.failure_limit} tolerated."
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2f} %"
+def _at_one_with_verdict(
+    analysis: Analysis, metric: Metric, item: Evidence, low: float, high: float
+) -> tuple[float, float]:
+    """The e-process decides: where it has (not) fallen, the interval does not (does) hold the margin."""
+    margin = metric.margin or 0.0
+    sign = -1.0 if metric.higher_is_better else 1.0
+    harm = sorted((sign * low, sign * high))
+    if metric.role == "guard":
+        harm[0] = max(harm[0], margin) if shows_harm(analysis, metric, item) else min(harm[0], margin)
+    else:
+        harm[1] = min(harm[1], margin) if shows_proof(analysis, metric, item) else max(harm[1], margin)
+    ends = sorted(sign * end for end in (harm[0], max(harm)))
+    return ends[0], ends[1]

@@ -8,7 +8,19 @@ from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import ModelDeploymentStatus, ResolvedModel, RevisionImages, RevisionStatus, Tally
 
-__all__ = ["NO_SERVER", "Announcement", "Decision", "Failure", "Observed", "Plan", "Routes", "Server", "Window"]
+__all__ = [
+    "NO_SERVER",
+    "Announcement",
+    "Decision",
+    "Estimate",
+    "Failure",
+    "Observed",
+    "Plan",
+    "Routes",
+    "Server",
+    "View",
+    "Window",
+]
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,17 @@ class Routes:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What somebody else estimates of one side, from so many trials."""
+
+    value: float
+    standard_error: float
+    sample_size: float
+
+
+@dataclass(frozen=True)
 class Window:
-    """Counts of one metric in one interval of the grid; of a threshold metric, its reading at the end."""
+    """Counts of one metric in one interval of the grid; of a threshold or external metric, its reading at the end."""
 
     metric: str
     start: datetime
@@ -51,6 +72,18 @@ class Window:
     stable: Tally = Tally()
     canary: Tally = Tally()
     value: float | None = None
+    estimates: tuple[Estimate, Estimate] | None = None
+    """Of an external metric: stable's and the canary's."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A FeatureView that a model reads, as it stands; `schemas` are those that its values can be read under."""
+
+    name: str
+    ready: bool
+    schemas: frozenset[str]
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +97,10 @@ class Observed:
     judged_until: datetime | None = None
     images: RevisionImages | None = None
     """What pods of a new revision would be made of."""
+    views: tuple[View, ...] = ()
+    """The FeatureViews of the namespace that the model reads."""
+    free_gpus: tuple[int, ...] | None = None
+    """GPUs that nobody has, node by node; none where it is not known or does not matter."""
     refusal: Failure | None = None
     """What the API server said where it would not have an object of this deployment."""
     model_failure: Failure | None = None
@@ -86,10 +123,11 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Plan:
-    """A revision that should run, and the least number of its pods."""
+    """A revision that should run, and the least number of its pods; `most` where its HPA may not go beyond."""
 
     revision: RevisionStatus
     min_replicas: int
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,3 +139,5 @@ class Decision:
     weights: Mapping[str, int]
     announcements: tuple[Announcement, ...]
     requeue: timedelta
+    blocked: Failure | None = None
+    """What keeps a rollout from beginning, if anything does."""

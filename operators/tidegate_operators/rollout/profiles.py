@@ -7,7 +7,7 @@ falls back to Triton's own counters, which do not see latency or what never reac
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidegate_api.durations import format_duration
@@ -54,12 +54,16 @@ def profile_of(controller: str | None) -> Profile:
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask Prometheus for one metric. `complement`: what `events` counts are trials without an event."""
+    """What to ask Prometheus for one metric. `complement`: what `events` counts are trials without an event.
+
+    Of a mean, `events` sums up the number and `squares` its square.
+    """
 
     metric: str
     events: tuple[str, ...]
     trials: tuple[str, ...]
     complement: bool = False
+    squares: tuple[str, ...] = ()
 
 
 def track(deployment: str, revisions: Iterable[str]) -> str:
@@ -71,6 +75,9 @@ def question(metric: Metric, profile: Profile, labels: str) -> Question | None:
     """The question of a comparing metric; none where the gateway's profile cannot answer it."""
     if metric.ratio is not None:
         return _question(metric.name, (metric.ratio.events,), metric.ratio.trials, labels)
+    if metric.mean is not None:
+        asked = _question(metric.name, (metric.mean.sum,), metric.mean.count, labels)
+        return replace(asked, squares=(metric.mean.sum_of_squares.replace("$track", labels),))
     if metric.error_rate is not None:
         return _question(metric.name, profile.failures, profile.requests, labels)
     if metric.slow_requests is not None and profile.bucket:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, RevisionStatus
 from tidegate_api.resource import Condition
-from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure, Observed
+from tidegate_operators.rollout.gates import feature_gate
+from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Decision, Failure, Observed
 
 __all__ = ["announce_changes", "summarize", "with_transition_times"]
 
@@ -21,22 +22,29 @@ _UNREMARKABLE = {
     "Read",
     "Serving",
     "Compatible",
+    "Readable",
 }
+# Said by Progressing and the verdict already.
+_FOR_TOOLS = {"Reconciling", "Stalled"}
 
 
 def summarize(
-    deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, now: datetime
+    deployment: ModelDeployment, observed: Observed, decision: Decision, now: datetime
 ) -> ModelDeploymentStatus:
     """The status with its phase and conditions; a condition that says the same keeps its transition time."""
     generation = deployment.metadata.generation
+    status = decision.status
     if observed.refusal is not None:
         status = status.model_copy(update={"message": observed.refusal.message})
     found = [
         _model(deployment, observed, now),
         _routes(observed, now),
+        _features(observed, now),
         _metrics(observed, status, now),
-        _progressing(observed, status, now),
+        _progressing(observed, decision, now),
         _ready(observed, status, now),
+        _reconciling(status, now),
+        _stalled(observed, decision, now),
     ]
     conditions = with_transition_times(deployment.status.conditions, found, generation)
     update = {
@@ -64,7 +72,8 @@ def announce_changes(old: Iterable[Condition], new: Iterable[Condition]) -> tupl
     source names; waiting is not worth one.
     """
     before = {condition.type: _remarkable(condition) for condition in old}
-    changed = [c for c in new if before.get(c.type) != _remarkable(c) and c.reason not in _UNREMARKABLE and c.message]
+    told = (condition for condition in new if condition.type not in _FOR_TOOLS)
+    changed = [c for c in told if before.get(c.type) != _remarkable(c) and c.reason not in _UNREMARKABLE and c.message]
     said = (Announcement("Warning" if c.status == "False" else "Normal", c.reason, c.message) for c in changed)
     return tuple(dict.fromkeys(said))
 
@@ -115,10 +124,36 @@ def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -
     )
 
 
-def _progressing(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
+def _features(observed: Observed, now: datetime) -> Condition:
+    failure = feature_gate(observed.model, observed.views) if observed.model else None
+    read = len(observed.model.feature_views) if observed.model else 0
+    message = f"The model's {read} FeatureViews can be read." if read else "The model names no FeatureView."
+    return _condition("FeaturesReady", failure is None, failure, "Readable", message, now)
+
+
+def _reconciling(status: ModelDeploymentStatus, now: datetime) -> Condition:
+    """For kstatus (Flux, kubectl wait), which knows this type: True while a rollout is under way."""
+    idle = Failure("NoRollout", "No rollout is under way.")
+    under_way = status.canary is not None
+    return _condition("Reconciling", under_way, idle, "RolloutUnderWay", status.message or "", now)
+
+
+def _stalled(observed: Observed, decision: Decision, now: datetime) -> Condition:
+    """For kstatus too: True where what is asked for will not come without somebody doing something."""
+    status = decision.status
+    rejected = Failure("Rejected", status.message or "") if status.rejected and not status.canary else None
+    failure = observed.refusal or decision.blocked or rejected
+    going = Failure("NotStalled", "Nothing stands in the way.")
+    reason, message = (failure.reason, failure.message) if failure else ("", "")
+    return _condition("Stalled", failure is not None, going, reason, message, now)
+
+
+def _progressing(observed: Observed, decision: Decision, now: datetime) -> Condition:
     """Whether a rollout gets on; one whose objects are refused, or whose pods do not start, says why."""
-    if observed.refusal is not None:
-        return _condition("Progressing", False, observed.refusal, "", "", now)
+    status = decision.status
+    stopped = observed.refusal or decision.blocked
+    if stopped is not None:
+        return _condition("Progressing", False, stopped, "", "", now)
     if status.canary is None:
         idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
         return _condition("Progressing", False, idle, "", "", now)

@@ -2,64 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, shares, windows
-from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, RevisionImages
+from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares, windows
+from stories import Story, canarying, serving
+from tidegate_api.model_deployment import RevisionImages
 from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
-from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
-
-
-class Story:
-    """A deployment over time, on a cluster that does what it is told unless a test says otherwise."""
-
-    def __init__(self, **spec: Any) -> None:
-        self.spec = spec
-        self.now = START
-        self.status = ModelDeploymentStatus()
-        self.decision: Decision | None = None
-        self.model: ResolvedModel | None = GOOD
-        self.annotations: dict[str, str] = {}
-        self.said: list[str] = []
-
-    def look(self, seconds: float = 10, observed: Observed | None = None, **more: Any) -> Decision:
-        self.now += timedelta(seconds=seconds)
-        seen = observed or obeyed(self.decision, self.model, judged_until=self.now, **more)
-        self.decision = decide(self.deployment(), seen, self.now)
-        self.status = self.decision.status
-        self.said += [item.reason for item in self.decision.announcements]
-        return self.decision
-
-    def deployment(self) -> ModelDeployment:
-        return deployment(self.status, self.annotations, **self.spec)
-
-    def looks(self, count: int, **more: Any) -> Story:
-        for _ in range(count):
-            self.look(**more)
-        return self
-
-    def judged(self, stable: tuple[int, int], canary: tuple[int, int], count: int = 1) -> Story:
-        for _ in range(count):
-            at: datetime = self.now + timedelta(seconds=10)
-            self.look(windows=windows(at, stable, canary))
-        return self
-
-
-def serving(**spec: Any) -> Story:
-    """Version 1 serves all traffic."""
-    story = Story(**spec).looks(4)
-    assert story.status.stable is not None
-    return story
-
-
-def canarying(**spec: Any) -> Story:
-    """Version 2 has its first weight."""
-    story = serving(**spec)
-    story.model = NEXT
-    story.looks(3)
-    assert story.status.weight == 5
-    return story
+from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 
 
 def test_the_first_revision_needs_no_analysis() -> None:

@@ -14,7 +14,7 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.freshness.evolution import breaking_changes
 from tidegate_operators.handlers import feature_view
-from tidegate_operators.rollout.decide import revision_of
+from tidegate_operators.rollout.source import revision_of
 
 CLICKS: dict[str, Any] = {"name": "clicks_7d", "type": "Int64", "aggregate": {"function": "count", "window": "7d"}}
 SPEND: dict[str, Any] = {

@@ -27,7 +27,8 @@ from tidegate_api.model_deployment import (
 from tidegate_api.resource import Condition
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import Sheet, age, deployments_sheet, history_sheet, print_sheet, views_sheet
-from tidegate_operators.rollout.decide import ABORT, PAUSE, revision_of
+from tidegate_operators.rollout.decide import ABORT, PAUSE
+from tidegate_operators.rollout.source import revision_of
 
 STABLE, CANARY = revision_of(deployment(), GOOD), revision_of(deployment(), NEXT)
 WHY = "errors: canary 30.00 % (30 of 100), stable 0.00 % (0 of 900): harm is shown."

@@ -9,13 +9,15 @@ import yaml
 
 from rollouts import GOOD, NEXT, deployment, revision
 from tidegate_api.feature_view import FeatureView
+from tidegate_api.model_deployment import ModelDeploymentStatus
 from tidegate_operators.resources.materialization import materialization_objects
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.routes import route_objects
 from tidegate_operators.resources.server import server_objects
 from tidegate_operators.resources.stream import stream_objects
-from tidegate_operators.rollout.decide import revision_of
+from tidegate_operators.rollout.source import revision_of
 
+NOBODY = ModelDeploymentStatus()
 PLATFORM = Platform("components:1", "triton:cpu", "triton:gpu", "http://mlflow:5000")
 BOTH = {
     "gatewayRef": {"name": "public"},
@@ -157,14 +159,14 @@ def test_scaling_targets_become_hpa_metrics() -> None:
 
 def test_both_routes_carry_the_same_weights() -> None:
     owner = deployment(routing=BOTH)
-    http, grpc = route_objects(owner, {revision(GOOD): 95, revision(NEXT): 5})
+    http, grpc = route_objects(owner, NOBODY, {revision(GOOD): 95, revision(NEXT): 5})
     weights = [{b["name"]: b["weight"] for b in body["spec"]["rules"][0]["backendRefs"]} for body in (http, grpc)]
     assert weights[0] == weights[1] == {f"ctr-ranker-{revision(GOOD)}": 95, f"ctr-ranker-{revision(NEXT)}": 5}
     assert http["spec"]["hostnames"] != grpc["spec"]["hostnames"]
 
 
 def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
-    http, grpc = route_objects(deployment(routing=BOTH), {revision(GOOD): 100})
+    http, grpc = route_objects(deployment(routing=BOTH), NOBODY, {revision(GOOD): 100})
     paths = {match["path"]["value"] for match in http["spec"]["rules"][0]["matches"]}
     assert all(match["path"]["type"] == "Exact" for match in http["spec"]["rules"][0]["matches"])
     assert not any("repository" in path or "trace" in path for path in paths)
@@ -173,8 +175,8 @@ def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
 
 
 def test_nobody_ready_means_no_route() -> None:
-    assert route_objects(deployment(), {}) == []
-    assert route_objects(deployment(), {revision(GOOD): 0}) == []
+    assert route_objects(deployment(), NOBODY, {}) == []
+    assert route_objects(deployment(), NOBODY, {revision(GOOD): 0}) == []
 
 
 VIEW = {

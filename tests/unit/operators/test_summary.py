@@ -23,7 +23,7 @@ def _looks(count: int, named: ResolvedModel, **spec: Any) -> ModelDeployment:
 
 def _look(found: ModelDeployment, observed: Observed) -> tuple[ModelDeployment, Decision]:
     decision = decide(found, observed, START)
-    status = summarize(found, observed, decision.status, START)
+    status = summarize(found, observed, decision, START)
     return found.model_copy(update={"status": status}), decision
 
 

@@ -1,0 +1,119 @@
+"""Ask Prometheus what each metric showed in each interval since the last look."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tidegate_api.model_deployment import CanaryStatus, External, Metric, ModelDeployment
+from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.adapters.prometheus import Prometheus
+from tidegate_operators.rollout.counting import Series, mean_windows, windows
+from tidegate_operators.rollout.observed import Estimate, Failure, Window
+from tidegate_operators.rollout.profiles import Profile, Question, question, track, unseen
+from tidegate_operators.rollout.steps import grid_floor
+
+__all__ = ["read_evidence"]
+
+# A sample stamped before a grid point may reach Prometheus a moment after it.
+_SETTLE = timedelta(seconds=2)
+# Catching up after an outage goes by this many intervals a look.
+_MOST_INTERVALS = 500
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at Prometheus: whom to compare over which grid."""
+
+    prometheus: Prometheus
+    profile: Profile
+    deployment: ModelDeployment
+    stable: str
+    canary: str
+    grid: tuple[datetime, ...]
+
+
+def read_evidence(
+    deployment: ModelDeployment, prometheus: Prometheus, profile: Profile, now: datetime
+) -> tuple[list[Window], datetime | None, Failure | None]:
+    """The windows since the last judged interval, to where they reach, and what could not be read."""
+    canary, stable = deployment.status.canary, deployment.status.stable
+    if canary is None or stable is None or not deployment.spec.analysis.metrics:
+        return [], None, None
+    grid = _grid(deployment, canary, now)
+    if len(grid) < 2:
+        return [], None, _lasting_failure(deployment)
+    look = _Look(prometheus, profile, deployment, stable.hash, canary.revision.hash, grid)
+    try:
+        return [window for metric in deployment.spec.analysis.metrics for window in _read(look, metric)], grid[-1], None
+    except NeighbourError as error:
+        return [], None, error.failure
+
+
+def _lasting_failure(deployment: ModelDeployment) -> Failure | None:
+    """Between grid points nothing is asked: what could not be read at the last one still holds."""
+    for condition in deployment.status.conditions:
+        if condition.type == "MetricsAvailable" and condition.status == "False":
+            return Failure(condition.reason, condition.message)
+    return None
+
+
+def _grid(deployment: ModelDeployment, canary: CanaryStatus, now: datetime) -> tuple[datetime, ...]:
+    interval = deployment.spec.analysis.interval
+    if canary.judged_until is None:
+        return ()
+    last = grid_floor(now - _SETTLE, interval)
+    count = min(max(0, (last - canary.judged_until) // interval), _MOST_INTERVALS)
+    return tuple(canary.judged_until + k * interval for k in range(count + 1))
+
+
+def _read(look: _Look, metric: Metric) -> list[Window]:
+    pairs = list(zip(look.grid, look.grid[1:], strict=False))
+    if metric.threshold is not None:
+        query = metric.threshold.query
+        return [Window(metric.name, a, b, value=_number(look, query, look.canary, b)) for a, b in pairs]
+    if metric.external is not None:
+        external = metric.external
+        return [Window(metric.name, a, b, estimates=_estimates(look, external, b)) for a, b in pairs]
+    asked = question(metric, look.profile, track(look.deployment.metadata.name, [look.stable, look.canary]))
+    if asked is None:
+        raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
+    return _answer(look, asked)
+
+
+def _number(look: _Look, query: str, revision: str, at: datetime) -> float | None:
+    return look.prometheus.scalar(query.replace("$track", track(look.deployment.metadata.name, [revision])), at)
+
+
+def _estimates(look: _Look, external: External, at: datetime) -> tuple[Estimate, Estimate] | None:
+    """What somebody else estimates of stable and canary; none unless all of it is there."""
+    stable, canary = (_estimate(look, external, revision, at) for revision in (look.stable, look.canary))
+    return (stable, canary) if stable and canary else None
+
+
+def _estimate(look: _Look, external: External, revision: str, at: datetime) -> Estimate | None:
+    queries = (external.value, external.standard_error, external.sample_size)
+    found = [_number(look, query, revision, at) for query in queries]
+    numbers = [number for number in found if number is not None and math.isfinite(number)]
+    return Estimate(*numbers) if len(numbers) == len(queries) else None
+
+
+def _answer(look: _Look, asked: Question) -> list[Window]:
+    events = [series for selector in asked.events for series in _counters(look, selector)]
+    trials = [series for selector in asked.trials for series in _counters(look, selector)]
+    if asked.complement and trials and not events:
+        message = (
+            f"Metric {asked.metric}: the gateway has no such bucket edge (query {asked.events[0]}); "
+            "state slowRequests.above as an edge of its latency histogram"
+        )
+        raise NeighbourError("BucketNotFound", message)
+    grid, stable, canary = look.grid, look.stable, look.canary
+    if asked.squares:
+        squares = [series for selector in asked.squares for series in _counters(look, selector)]
+        return mean_windows(asked.metric, grid, stable, canary, sums=events, squares=squares, counts=trials)
+    return windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
+
+
+def _counters(look: _Look, selector: str) -> list[Series]:
+    return look.prometheus.counters(selector, look.grid)

@@ -1,0 +1,81 @@
+"""How a rollout ends: verdict, history, and who keeps the traffic."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tidegate_api.model_deployment import (
+    CanaryStatus,
+    HistoryEntry,
+    ModelDeployment,
+    Outcome,
+    Retiring,
+    Verdict,
+)
+from tidegate_operators.rollout.course import Course
+from tidegate_operators.rollout.observed import Announcement
+from tidegate_operators.rollout.steps import FULL
+from tidegate_operators.rollout.wording import capital
+
+__all__ = ["end", "promote"]
+
+_REJECTED = ("rolledBack", "aborted", "timedOut")
+
+
+def promote(deployment: ModelDeployment, course: Course, canary: CanaryStatus, now: datetime) -> Course:
+    """The canary becomes stable."""
+    reason, message = _promotion(course, canary)
+    return end(deployment, course, canary, "promoted", reason, message, now).with_status(stable=canary.revision)
+
+
+def _promotion(course: Course, canary: CanaryStatus) -> tuple[str, str]:
+    title = capital(canary.revision.title)
+    if course.status.stable is None:
+        return "FirstRevision", f"{title} is the first and serves all traffic."
+    if canary.undo:
+        return (
+            "Undone",
+            f"{title} serves all traffic again: a person went back to it from {course.status.stable.title}.",
+        )
+    proof = " ".join(item.message for item in canary.evidence)
+    return "Promoted", f"{title} was promoted. {proof}".strip()
+
+
+def end(
+    deployment: ModelDeployment,
+    course: Course,
+    canary: CanaryStatus,
+    outcome: Outcome,
+    reason: str,
+    message: str,
+    now: datetime,
+) -> Course:
+    """End the rollout: verdict, history, and no canary. Anything but promotion leaves all traffic with stable."""
+    told = deployment.spec.model.registry is None
+    entry = HistoryEntry(
+        revision=canary.revision, outcome=outcome, reason=reason, message=message,
+        started_at=canary.started_at, ended_at=now, recorded=told,
+    )  # fmt: skip
+    verdict = Verdict(
+        revision=canary.revision, outcome=outcome, reason=reason, message=message, at=now, evidence=canary.evidence
+    )
+    kept = _trim([*course.status.history, entry], deployment.spec.revision_history_limit)
+    changed = course.with_status(
+        canary=None, weight=0, verdict=verdict, history=kept, retiring=_retiring(course, canary, outcome, now),
+        rejected=canary.revision if outcome in _REJECTED else course.status.rejected,
+    )  # fmt: skip
+    kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
+    weight = FULL if outcome == "promoted" else 0
+    return changed.announcing(Announcement(kind, reason, message, canary.revision.hash, weight))
+
+
+def _retiring(course: Course, canary: CanaryStatus, outcome: Outcome, now: datetime) -> list[Retiring]:
+    """Whoever leaves, stays until the gateway has let it go."""
+    leaving = course.status.stable if outcome == "promoted" else canary.revision
+    return [*course.status.retiring, *([Retiring(revision=leaving, since=now)] if leaving is not None else [])]
+
+
+def _trim(history: list[HistoryEntry], limit: int) -> list[HistoryEntry]:
+    """The newest entries, and older ones that the registry has yet to be told of."""
+    old, new = history[: max(0, len(history) - limit)], history[max(0, len(history) - limit) :]
+    return [*(entry for entry in old if not entry.recorded), *new]

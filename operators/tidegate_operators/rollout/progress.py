@@ -1,0 +1,202 @@
+"""One look at the rollout under way: give the weight, note when it holds, then advance, hold or give up."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus, RevisionStatus
+from tidegate_operators.rollout.course import (
+    Course,
+    asked,
+    needed,
+    plan_of,
+    server_of,
+    stage_of,
+    weights_of,
+)
+from tidegate_operators.rollout.endings import end, promote
+from tidegate_operators.rollout.evidence import start_step
+from tidegate_operators.rollout.judgement import lacking_samples, unproven, unread
+from tidegate_operators.rollout.observed import Announcement, Observed
+from tidegate_operators.rollout.steps import FULL, Stage, grid_floor
+from tidegate_operators.rollout.wording import capital, seconds
+
+__all__ = ["PROMOTE", "is_settled", "proceed"]
+
+PROMOTE = "tidegate.dev/promote"
+
+
+def proceed(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:
+    """Move the rollout as far as it may go in this look."""
+    course = _grant(deployment, observed, course)
+    course = _mark_effective(deployment, observed, course, now)
+    return _move_or_wait(deployment, observed, course, now)
+
+
+def is_settled(observed: Observed, status: ModelDeploymentStatus) -> bool:
+    """Whether the gateway has accepted exactly these weights."""
+    return observed.routes.accepted and observed.routes.weights == weights_of(status)
+
+
+def _grant(deployment: ModelDeployment, observed: Observed, course: Course) -> Course:
+    """Give the step's weight once enough pods are ready, but not while paused; take it all back when none is."""
+    canary = course.status.canary
+    if canary is None:
+        return course
+    stage, server = stage_of(deployment, course.status, canary), server_of(observed, canary.revision.hash)
+    if server.ready == 0:
+        return course.with_status(weight=0)
+    enough = server.ready >= needed(deployment, observed, course.status, canary)
+    if not enough or canary.paused_at is not None or course.status.weight == stage.weight:
+        return course
+    granted = course.with_status(weight=stage.weight)
+    begins = canary.step == 0 and course.status.stable is not None
+    return granted.announcing(_step_started(canary.revision, "starts with", stage.weight)) if begins else granted
+
+
+def _mark_effective(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:
+    """Note since when the routes give this step's weight; the first such moment starts the judged intervals."""
+    canary = course.status.canary
+    if canary is None:
+        return course
+    stage = stage_of(deployment, course.status, canary)
+    if not _has_its_share(deployment, observed, course, stage) or not is_settled(observed, course.status):
+        return course.with_canary(canary, weight_since=None)
+    judges = grid_floor(now, deployment.spec.analysis.interval) if stage.capacity else None
+    return course.with_canary(
+        canary, weight_since=canary.weight_since or now, judged_until=canary.judged_until or judges
+    )
+
+
+def _has_its_share(deployment: ModelDeployment, observed: Observed, course: Course, stage: Stage) -> bool:
+    """Whether the stage's weight is given; where that is 0, whether the pods that a switch needs are ready."""
+    canary = course.status.canary
+    if canary is None or course.status.weight != stage.weight:
+        return False
+    ready = server_of(observed, canary.revision.hash).ready
+    return ready > 0 and (stage.weight > 0 or ready >= needed(deployment, observed, course.status, canary))
+
+
+def _move_or_wait(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:
+    canary = course.status.canary
+    if canary is None:
+        return course
+    if canary.paused_at is not None:
+        return course.saying(f"{capital(canary.revision.title)} is paused at {course.status.weight} % of the traffic.")
+    stage = stage_of(deployment, course.status, canary)
+    hold = _reason_to_hold(deployment, observed, course, canary, stage, now)
+    if hold is None:
+        return _advance(deployment, course, canary, now)
+    overdue = _overdue(deployment, canary, stage, now)
+    return _expire(deployment, course, canary, overdue, hold, now) if overdue else course.saying(hold)
+
+
+def _overdue(deployment: ModelDeployment, canary: CanaryStatus, stage: Stage, now: datetime) -> str | None:
+    """Which time has run out, in words; none while there is some left."""
+    limit, since = stage.limit, canary.weight_since
+    if limit is not None and since is not None:
+        return f"the maxDuration of {seconds(limit)}" if now - since > limit else None
+    deadline = deployment.spec.progress_deadline
+    late = max((metric.label_delay for metric in deployment.spec.analysis.metrics), default=timedelta(0))
+    passed = now - canary.step_started_at > deadline + stage.pause + stage.keep + late
+    return f"the progress deadline of {seconds(deadline)}" if passed and not stage.until_promoted else None
+
+
+def _reason_to_hold(
+    deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage, now: datetime
+) -> str | None:
+    """Why the rollout stays where it is, in one sentence; none when it may move on."""
+    if canary.weight_since is None:
+        return _not_in_force(deployment, observed, course, canary, stage)
+    where = _where(deployment, course, canary)
+    if now - canary.weight_since < stage.keep:
+        return f"{where}: stable stays beside it for {seconds(stage.keep - (now - canary.weight_since))} more"
+    if asked(deployment, PROMOTE, canary) or course.status.stable is None or canary.undo:
+        return None
+    if stage.until_promoted:
+        return f"{where}: waits until it is promoted by the annotation {PROMOTE}={canary.revision.hash}"
+    if now - canary.weight_since < stage.pause:
+        return f"{where}: pauses for {seconds(stage.pause - (now - canary.weight_since))} more"
+    return _lacking_evidence(deployment, observed, course, canary, stage, where)
+
+
+def _not_in_force(
+    deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage
+) -> str:
+    """What the stage's weight waits for: pods, or the gateway."""
+    server, failure = server_of(observed, canary.revision.hash), observed.routes.failure
+    if not _has_its_share(deployment, observed, course, stage):
+        wanted = needed(deployment, observed, course.status, canary)
+        why = f": {server.failure.message}" if server.failure else ""
+        where = _where(deployment, course, canary)
+        return f"{where}: {server.ready} of {wanted} pods are ready for {_share(stage)}{why}"
+    where = _where(deployment, course, canary, "is to have")
+    return f"{where}: waiting for the gateway to accept the routes" + (f": {failure.message}" if failure else "")
+
+
+def _share(stage: Stage) -> str:
+    return f"{stage.weight} %" if stage.weight else "the switch"
+
+
+def _lacking_evidence(
+    deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage, where: str
+) -> str | None:
+    analysis = deployment.spec.analysis
+    least = stage.min_samples or analysis.min_samples
+    compared = stage.capacity > 0 and stage.weight < FULL
+    if not compared:
+        return None
+    why = f" ({observed.metrics_failure.message})" if observed.metrics_failure else ""
+    lacking = lacking_samples(analysis, canary.evidence, least)
+    if lacking is not None:
+        have = f"stable {lacking.step_samples.stable:.0f}, canary {lacking.step_samples.canary:.0f}"
+        return f"{where}: {lacking.metric} needs {least} samples a side at this weight, has {have}{why}"
+    silent = unread(analysis, canary.evidence)
+    if silent is not None:
+        return f"{where}: {silent.metric} has had no reading yet{why}"
+    return _lacking_proof(deployment, course, canary, stage, where)
+
+
+def _lacking_proof(
+    deployment: ModelDeployment, course: Course, canary: CanaryStatus, stage: Stage, where: str
+) -> str | None:
+    """Objectives must be proven before the step to all of the traffic, and where an analysis step names them."""
+    following = plan_of(deployment, course.status, canary)[canary.step + 1 :]
+    last = not following or following[0].weight == FULL
+    if not last and not stage.objectives:
+        return None
+    missing = unproven(deployment.spec.analysis, canary.evidence, () if last else stage.objectives)
+    return f"{where}: {missing[0].message or missing[0].metric + ': no samples yet.'}" if missing else None
+
+
+def _where(deployment: ModelDeployment, course: Course, canary: CanaryStatus, verb: str = "has") -> str:
+    number = len(plan_of(deployment, course.status, canary))
+    title = capital(canary.revision.title)
+    return f"{title} {verb} {course.status.weight} % of the traffic, step {canary.step + 1} of {number}"
+
+
+def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, now: datetime) -> Course:
+    plan = plan_of(deployment, course.status, canary)
+    if canary.step >= len(plan) - 1:
+        return promote(deployment, course, canary, now)
+    following = len(plan) - 1 if asked(deployment, PROMOTE, canary) else canary.step + 1
+    said = _step_started(canary.revision, "moves on to", plan[following].weight)
+    moved = course.with_canary(
+        canary, step=following, step_started_at=now, weight_since=None, evidence=start_step(canary.evidence)
+    )
+    return moved.announcing(said)
+
+
+def _step_started(revision: RevisionStatus, verb: str, weight: int) -> Announcement:
+    message = f"{capital(revision.title)} {verb} {weight} % of the traffic."
+    return Announcement("Normal", "StepStarted", message, revision.hash, weight)
+
+
+def _expire(
+    deployment: ModelDeployment, course: Course, canary: CanaryStatus, overdue: str, hold: str, now: datetime
+) -> Course:
+    """Time has run out: a canary is drained; a first revision has nothing to give way to."""
+    if course.status.stable is None:
+        return course.saying(f"{hold}; {overdue} has passed")
+    message = f"{capital(canary.revision.title)} was drained after {overdue}: {hold}"
+    return end(deployment, course, canary, "timedOut", "InsufficientEvidence", message, now)

@@ -1,0 +1,179 @@
+"""Going back, pods made anew, and what must be so before a rollout begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares
+from stories import Story, canarying, serving
+from tidegate_operators.resources.platform import Platform
+from tidegate_operators.resources.server import server_objects
+from tidegate_operators.rollout.decide import RESTART, UNDO_TO
+from tidegate_operators.rollout.observed import Decision, View
+from tidegate_operators.rollout.source import revision_of
+from tidegate_operators.rollout.summary import summarize
+
+PLATFORM = Platform("components:1", "triton:cpu", "triton:gpu", "http://mlflow:5000")
+
+
+def _promoted() -> Story:
+    """Version 2 was promoted over version 1."""
+    story = canarying()
+    story.judged((0, 900), (0, 120)).looks(2).judged((0, 500), (0, 500), count=2).looks(6)
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+    return story
+
+
+@pytest.mark.parametrize("named", [revision(GOOD), "1"])
+def test_a_person_goes_back_at_once_and_the_source_s_version_stays_away(named: str) -> None:
+    story = _promoted()
+    story.annotations = {UNDO_TO: named}
+    story.looks(3)
+    assert shares(story.decision) == {revision(GOOD): 100}
+    story.looks(20)
+    assert story.status.stable is not None
+    assert story.status.stable.version == "1"
+    assert story.status.verdict is not None
+    assert story.status.verdict.reason == "Undone"
+    assert shares(story.decision) == {revision(GOOD): 100}
+
+
+def test_an_undo_kept_in_git_does_not_act_twice() -> None:
+    story = _promoted()
+    story.annotations = {UNDO_TO: revision(GOOD)}
+    story.looks(6)
+    story.model = LATER
+    story.looks(3)
+    assert story.status.canary is not None
+    assert story.status.canary.revision.version == "3"
+
+
+def test_going_back_during_a_rollout_gives_the_canary_up() -> None:
+    story = canarying()
+    story.annotations = {UNDO_TO: revision(GOOD)}
+    story.look()
+    assert story.status.canary is None
+    assert shares(story.decision) == {revision(GOOD): 100}
+    assert story.status.verdict is not None
+    assert (story.status.verdict.outcome, story.status.verdict.reason) == ("aborted", "Undone")
+    story.looks(5)
+    assert story.status.canary is None
+
+
+def test_going_back_to_what_nobody_knows_is_refused_with_a_sentence() -> None:
+    story = serving()
+    story.annotations = {UNDO_TO: "ffffffff"}
+    decision = story.look()
+    (said,) = decision.announcements
+    assert (said.reason, "status.history does not hold" in said.message) == ("UndoRefused", True)
+    assert story.look().announcements == ()
+
+
+def test_a_restart_makes_the_pods_of_live_revisions_anew_once() -> None:
+    story = serving()
+    story.annotations = {RESTART: "2026-01-01T00:00:00Z"}
+    decision = story.look()
+    (said,) = decision.announcements
+    assert said.reason == "Restarted"
+    assert story.status.stable is not None
+    pods = server_objects(story.deployment(), story.status.stable, 2, PLATFORM)[1]["spec"]["template"]
+    assert pods["metadata"]["annotations"][RESTART] == "2026-01-01T00:00:00Z"
+    assert story.look().announcements == ()
+    story.annotations = {}
+    story.look()
+    assert story.status.stable.restart == "2026-01-01T00:00:00Z"
+
+
+READS = NEXT.model_copy(update={"feature_views": {"user-activity": "sha256:one"}})
+
+
+def _view(ready: bool = True, schema: str = "sha256:one") -> tuple[View, ...]:
+    return (View("user-activity", ready, frozenset({schema}), "the lake is empty"),)
+
+
+@pytest.mark.parametrize(
+    ("views", "reason", "said"),
+    [
+        ((), "FeatureViewMissing", "does not exist in this namespace"),
+        (_view(ready=False), "FeatureViewNotReady", "the lake is empty"),
+        (_view(schema="sha256:two"), "SchemaMismatch", "train on the present schema"),
+    ],
+)
+def test_a_model_whose_features_cannot_be_read_is_not_rolled_out(
+    views: tuple[View, ...], reason: str, said: str
+) -> None:
+    story = serving()
+    story.model = READS
+    decision = story.look(views=views)
+    assert story.status.canary is None
+    assert decision.blocked is not None
+    assert decision.blocked.reason == reason
+    assert said in (story.status.message or "")
+    assert _conditions(story, decision, views)["FeaturesReady"] == ("False", reason)
+    story.look(views=_view())
+    assert story.status.canary is not None
+
+
+def _conditions(story: Story, decision: Decision, views: tuple[View, ...] = ()) -> dict[str, tuple[str, str]]:
+    observed = obeyed(decision, story.model, views=views)
+    status = summarize(story.deployment(), observed, decision, story.now)
+    return {item.type: (item.status, item.reason) for item in status.conditions}
+
+
+def _on_gpus(spare: int = 0, **scaling: Any) -> Story:
+    steps = [{"setWeight": 5}, {"setWeight": 50}]
+    return Story(
+        runtime={"gpus": 2, "backend": "onnxruntime"},
+        strategy={"canary": {"steps": steps, "maxUnavailable": spare}},
+        scaling={"minReplicas": 2, "maxReplicas": 4, "targets": [{"queueTime": "5ms"}]} | scaling,
+    )
+
+
+def test_a_rollout_without_room_touches_nothing_and_says_what_lacks() -> None:
+    story = _on_gpus().looks(4, free_gpus=(4,))
+    story.model = NEXT
+    decision = story.look(free_gpus=(1, 3))
+    assert story.status.canary is None
+    assert [plan.revision.version for plan in decision.plans] == ["1"]
+    assert "2 pods with 2 nvidia.com/gpu each are wanted beside stable, but 1 fit (4 GPUs are free)" in (
+        story.status.message or ""
+    )
+    conditions = _conditions(story, decision)
+    assert conditions["Progressing"] == ("False", "InsufficientCapacity")
+    assert conditions["Stalled"][0] == "True"
+    story.look(free_gpus=(2, 3))
+    assert story.status.canary is not None
+
+
+def test_a_first_revision_without_room_says_so() -> None:
+    story = _on_gpus()
+    decision = story.look(free_gpus=(0,))
+    assert decision.plans == ()
+    assert "0 fit" in (story.status.message or "")
+
+
+def test_where_nodes_come_on_demand_nobody_asks_for_room() -> None:
+    story = _on_gpus(nodesOnDemand=True).looks(4, free_gpus=(0,))
+    assert story.status.stable is not None
+
+
+def test_a_server_that_cannot_spare_a_pod_is_not_taken_apart() -> None:
+    story = _on_gpus(spare=2).looks(4, free_gpus=(4,))
+    story.model = NEXT
+    assert story.look(free_gpus=(0,)).blocked is not None
+
+
+def test_a_verdict_of_the_past_stalls_until_another_version_is_named() -> None:
+    story = canarying()
+    assert story.decision is not None
+    assert _conditions(story, story.decision)["Reconciling"] == ("True", "RolloutUnderWay")
+    story.judged((0, 900), (30, 100), count=4)
+    assert _conditions(story, story.decision)["Stalled"] == ("True", "Rejected")
+
+
+def test_a_revision_is_named_by_digest_and_runtime_alone() -> None:
+    annotated = deployment(annotations={RESTART: "now"})
+    assert revision_of(annotated, GOOD).hash == revision(GOOD)
