@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,11 +41,33 @@ class Connection:
             found: list[dict[str, Any]] = self._api.list_namespaced_custom_object(*where)["items"]
             return found
 
+    def servers(self, name: str) -> list[dict[str, Any]]:
+        """The Deployments of a ModelDeployment's revisions."""
+        from kubernetes import client
+
+        apps = client.AppsV1Api(self._api.api_client)
+        with self._in_sentences("Deployment", None):
+            labels = f"tidegate.dev/deployment={name}"
+            found = apps.list_namespaced_deployment(self.namespace, label_selector=labels)
+            bodies: list[dict[str, Any]] = self._api.api_client.sanitize_for_serialization(found)["items"]
+            return bodies
+
     def annotate(self, kind: str, name: str, annotations: dict[str, str | None]) -> None:
         """Set annotations; none removes one."""
         body = {"metadata": {"annotations": annotations}}
         with self._in_sentences(kind, name):
             self._api.patch_namespaced_custom_object(GROUP, VERSION, self.namespace, _PLURALS[kind], name, body)
+
+    def wait_until_seen(self, name: str, holds: Callable[[dict[str, Any]], bool], seconds: int = 30) -> None:
+        """Watch one ModelDeployment until it is so, or the time is up."""
+        from kubernetes import watch
+
+        stream = watch.Watch().stream(
+            self._api.list_namespaced_custom_object, GROUP, VERSION, self.namespace, _PLURALS["ModelDeployment"],
+            field_selector=f"metadata.name={name}", timeout_seconds=seconds,
+        )  # fmt: skip
+        with self._in_sentences("ModelDeployment", name):
+            next((event for event in stream if holds(event["object"])), None)
 
     @contextmanager
     def _in_sentences(self, kind: str, name: str | None) -> Iterator[None]:

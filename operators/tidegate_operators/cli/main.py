@@ -14,11 +14,13 @@ from rich.console import Console
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
-from tidegate_api.model_deployment import CanaryStatus, ModelDeployment
+from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, RevisionStatus
 from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
+from tidegate_operators.cli.foresight import plan_command, simulate_command
 from tidegate_operators.cli.tables import deployments_sheet, history_sheet, print_sheet, views_sheet
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE
+from tidegate_operators.cli.watch import watch_command
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 
 __all__ = ["app", "main"]
 
@@ -146,6 +148,59 @@ def resume(name: Name, namespace: Namespace = None) -> None:
     if not asked:
         _stop(f"{name} is not paused: its rollout goes on.")
     sys.stdout.write(f"{name} goes on.\n")
+
+
+@app.command()
+def undo(
+    name: Name,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Revision or version of `history`; default: the one that served before.")
+    ] = None,
+    namespace: Namespace = None,
+) -> None:
+    """Go back to an earlier revision at once, without judging it again. The source's version stays away until it moves.
+
+    Example: kubectl tidegate undo ctr-ranker --to 7
+    """
+    connection = Connection(namespace)
+    found = _one(name, connection)
+    revision = _earlier(found, to)
+    if found.metadata.annotations.get(UNDO_TO) == revision.hash:
+        connection.annotate("ModelDeployment", name, {UNDO_TO: None})
+        connection.wait_until_seen(name, lambda seen: ModelDeployment.parse(seen).status.undone_to is None)
+    connection.annotate("ModelDeployment", name, {UNDO_TO: revision.hash})
+    sys.stdout.write(f"{name} goes back to {revision.title}.\n")
+
+
+def _earlier(found: ModelDeployment, to: str | None) -> RevisionStatus:
+    """The revision to go back to: the named one, or the last that served before stable."""
+    stable = found.status.stable
+    served = [entry.revision for entry in found.status.history if entry.outcome == "promoted"]
+    known = served if to is None else [entry.revision for entry in found.status.history]
+    current = stable.hash if stable else None
+    fits = [r for r in known if (r.hash != current if to is None else to in (r.hash, r.version))]
+    if not fits:
+        what = f"its history does not hold {to}" if to else "no other revision has served"
+        _stop(f"{found.metadata.name} cannot go back: {what}. `kubectl tidegate history` lists what there is.")
+    return fits[-1]
+
+
+@app.command()
+def restart(name: Name, namespace: Namespace = None) -> None:
+    """Have the pods made anew, one by one, without a lost request.
+
+    Example: kubectl tidegate restart ctr-ranker
+    """
+    connection = Connection(namespace)
+    _one(name, connection)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.annotate("ModelDeployment", name, {RESTART: now})
+    sys.stdout.write(f"The pods of {name} are made anew.\n")
+
+
+app.command("watch")(watch_command)
+app.command("plan")(plan_command)
+app.command("simulate")(simulate_command)
 
 
 def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> None:

@@ -1,0 +1,133 @@
+"""`watch`: a live view of one rollout, drawn anew from each answer of the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from threading import Event
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from tidegate_api.model_deployment import CanaryStatus, Evidence, ModelDeployment, Tally
+from tidegate_operators.cli.connection import Connection
+from tidegate_operators.cli.explain import explanation
+from tidegate_operators.cli.tables import age
+from tidegate_operators.rollout.course import plan_of
+from tidegate_operators.rollout.steps import FULL, Stage
+
+__all__ = ["view", "watch_command"]
+
+_BAR = 40
+_OVER = 1
+
+
+def watch_command(
+    name: Annotated[str, typer.Argument(help="Name of the ModelDeployment.")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between looks.")] = 2.0,
+    until_done: Annotated[bool, typer.Option("--until-done", help="End when no rollout is under way.")] = False,
+) -> None:
+    """Show a rollout as it goes: steps, weights, pods, evidence, time left. Ends with Ctrl-C.
+
+    With --until-done it ends with exit code 0 when stable is what the source names, and 1 when that was rejected.
+
+    Example: kubectl tidegate watch ctr-ranker --until-done
+    """
+    connection = Connection(namespace)
+    console, pause = Console(), Event()
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        while True:
+            found = ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
+            live.update(view(found, connection.servers(name), datetime.now(UTC)), refresh=True)
+            if until_done and found.status.canary is None and found.status.phase not in (None, "Pending"):
+                break
+            pause.wait(every)
+    if found.status.rejected is not None:
+        raise typer.Exit(_OVER)
+
+
+def view(found: ModelDeployment, servers: Iterable[dict[str, Any]], now: datetime) -> RenderableType:
+    """The picture of one moment."""
+    parts: list[RenderableType] = [_traffic(found), _servers(found, servers)]
+    canary = found.status.canary
+    if canary is not None:
+        parts += [_steps(found, canary, now), _evidence(canary.evidence)]
+    elif found.status.verdict is not None:
+        parts.append(Text(f"last rollout: {found.status.verdict.outcome}, {age(found.status.verdict.at, now)} ago"))
+    parts.append(Text(explanation(found), style="italic"))
+    title = f"{found.metadata.namespace}/{found.metadata.name}   {found.status.phase or 'Pending'}"
+    return Panel(Group(*parts), title=title, title_align="left")
+
+
+def _traffic(found: ModelDeployment) -> RenderableType:
+    status, weight = found.status, found.status.weight
+    canary = round(_BAR * weight / FULL) or (1 if weight else 0)
+    bar = Text("traffic  ")
+    bar.append("█" * (_BAR - canary), style="green").append("█" * canary, style="yellow")
+    bar.append(f"  stable {status.stable_version or '-'}: {FULL - weight if status.stable else 0} %")
+    return bar.append(f"   canary {status.canary_version}: {weight} %") if status.canary else bar
+
+
+def _servers(found: ModelDeployment, servers: Iterable[dict[str, Any]]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("REVISION", "ROLE", "PODS READY", "WANTED"):
+        table.add_column(column)
+    for body in servers:
+        revision = body["metadata"]["labels"].get("tidegate.dev/revision", "?")
+        ready = body.get("status", {}).get("readyReplicas", 0)
+        table.add_row(revision, _role(found, revision), str(ready), str(body["spec"].get("replicas", 1)))
+    return table
+
+
+def _role(found: ModelDeployment, revision: str) -> str:
+    status = found.status
+    if status.stable is not None and status.stable.hash == revision:
+        return f"stable (version {status.stable.label})"
+    if status.canary is not None and status.canary.revision.hash == revision:
+        return f"canary (version {status.canary.revision.label})"
+    return "retiring"
+
+
+def _steps(found: ModelDeployment, canary: CanaryStatus, now: datetime) -> RenderableType:
+    plan = plan_of(found, found.status, canary)
+    line = Text("steps    ")
+    for number, stage in enumerate(plan):
+        style = "green" if number < canary.step else ("bold yellow" if number == canary.step else "dim")
+        line.append(f"{stage.weight} %  ", style=style)
+    return line.append(_time_left(found, canary, plan[min(canary.step, len(plan) - 1)], now))
+
+
+def _time_left(found: ModelDeployment, canary: CanaryStatus, stage: Stage, now: datetime) -> str:
+    if canary.paused_at is not None:
+        return f"paused since {age(canary.paused_at, now)}"
+    left = found.spec.progress_deadline + stage.pause + stage.keep - (now - canary.step_started_at)
+    return f"at this step for {age(canary.step_started_at, now)}, deadline in {max(0, round(left.total_seconds()))}s"
+
+
+def _evidence(evidence: Iterable[Evidence]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("METRIC", "CANARY", "STABLE", "DIFFERENCE", "INTERVAL", "P-VALUE", "SAMPLES AT STEP"):
+        table.add_column(column, justify="left" if column == "METRIC" else "right")
+    for item in evidence:
+        table.add_row(item.metric, *_cells(item))
+    return table
+
+
+def _cells(item: Evidence) -> tuple[str, ...]:
+    if item.value is not None:
+        return (f"{item.value:g}", "", "", "", f"{item.failures} failed", "")
+    interval = "" if item.low is None or item.high is None else f"{item.low:+.4f} to {item.high:+.4f}"
+    samples = f"{item.step_samples.canary:.0f} / {item.step_samples.stable:.0f}"
+    spent = "" if item.error_spent is None else f"{item.error_spent:.3g} of {item.error_level or 0:.3g}"
+    difference = "" if item.difference is None else f"{item.difference:+.4f}"
+    return (_rate(item.canary), _rate(item.stable), difference, interval, spent, samples)
+
+
+def _rate(side: Tally) -> str:
+    return "-" if side.rate is None else f"{side.rate:.4f}"

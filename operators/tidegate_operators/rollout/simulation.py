@@ -1,0 +1,200 @@
+"""A rollout on simulated traffic, moved by the operator's own `decide`: what would happen, and when.
+
+One request is one trial of each metric. Pods and gateway do at once what they are told; the clock goes from one grid
+interval to the next. Pure but for the random generator that the caller hands over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
+
+from tidegate_api.model_deployment import (
+    Metric,
+    ModelDeployment,
+    ModelDeploymentStatus,
+    ResolvedModel,
+    RevisionStatus,
+    Tally,
+)
+from tidegate_operators.rollout.decide import decide
+from tidegate_operators.rollout.observed import Decision, Estimate, Observed, Routes, Server, Window
+from tidegate_operators.rollout.steps import grid_floor
+
+__all__ = ["Behaviour", "Draws", "Ending", "Outcome", "Rate", "simulate"]
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+_SETTLING = timedelta(seconds=2)
+_REPLICAS = 10
+_OLD, _NEW = (
+    ResolvedModel(digest="sha256:" + letter * 64, uri="simulated://", version=version)
+    for letter, version in (("a", "1"), ("b", "2"))
+)
+
+Outcome = Literal["promoted", "rolledBackForHarm", "timedOut", "held"]
+_OUTCOMES: dict[str, Outcome] = {"promoted": "promoted", "rolledBack": "rolledBackForHarm", "timedOut": "timedOut"}
+
+
+class Draws(Protocol):
+    """What is drawn with: the methods of `numpy.random.Generator` that are used."""
+
+    def poisson(self, lam: float) -> float:
+        """How often something happened that is expected `lam` times."""
+
+    def binomial(self, n: int, p: float) -> float:
+        """How many of `n` trials had an event."""
+
+    def normal(self, loc: float, scale: float) -> float:
+        """A normal number."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How one side behaves in one metric: events per trial, or the mean of a number with its deviation."""
+
+    mean: float
+    deviation: float = 0.0
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How both sides behave, by metric: (stable, canary)."""
+
+    rates: Mapping[str, tuple[Rate, Rate]]
+    requests_per_second: float
+    longest: timedelta
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a simulated rollout ended: after how long, at what weight, and the sentence of its verdict."""
+
+    outcome: Outcome
+    seconds: float
+    weight: int
+    message: str
+
+
+@dataclass
+class _World:
+    """A cluster that has done whatever the last decision said."""
+
+    deployment: ModelDeployment
+    decision: Decision
+    now: datetime
+
+    def look(self, windows: tuple[Window, ...] = (), until: datetime | None = None) -> None:
+        status = self.decision.status
+        plans = self.decision.plans
+        servers = {p.revision.hash: Server(max(_REPLICAS, p.min_replicas), _REPLICAS * 100) for p in plans}
+        routes = Routes(self.decision.weights, accepted=True)
+        observed = Observed(_NEW, servers, routes, windows=windows, judged_until=until)
+        self.deployment = self.deployment.model_copy(update={"status": status})
+        self.decision = decide(self.deployment, observed, self.now)
+
+
+def simulate(deployment: ModelDeployment, behaviour: Behaviour, draws: Draws) -> Ending:
+    """Run one rollout to its end, or to `behaviour.longest`."""
+    world = _beginning(deployment)
+    interval, weight = deployment.spec.analysis.interval, 0
+    totals: dict[str, tuple[Tally, Tally]] = {}
+    while world.decision.status.canary is not None and world.now - START <= behaviour.longest:
+        _settle(world)
+        canary = world.decision.status.canary
+        if canary is None:
+            break
+        weight = world.decision.status.weight
+        end = grid_floor(world.now, interval) + interval
+        windows = _windows(deployment, behaviour, weight, (end - interval, end), draws, totals)
+        world.now = end
+        world.look(windows, end if canary.judged_until is not None else None)
+    return _ending(world, weight)
+
+
+def _beginning(deployment: ModelDeployment) -> _World:
+    """Version 1 serves all traffic, and the source has just named version 2."""
+    stable = RevisionStatus(hash="00000000", **_OLD.model_dump())
+    status = ModelDeploymentStatus(stable=stable)
+    fresh = deployment.model_copy(
+        update={
+            "status": status,
+            "metadata": deployment.metadata.model_copy(update={"annotations": {}}),
+            "spec": deployment.spec.model_copy(update={"paused": False}),
+        }
+    )
+    resting = Decision(status, (), {stable.hash: 100}, (), _SETTLING)
+    world = _World(fresh, resting, START)
+    world.look()
+    return world
+
+
+def _settle(world: _World) -> None:
+    """Pods come up and the gateway takes the weights, until the present weight holds."""
+    for _ in range(4):
+        canary = world.decision.status.canary
+        if canary is None or canary.weight_since is not None:
+            return
+        world.now += _SETTLING
+        world.look()
+
+
+def _windows(
+    deployment: ModelDeployment,
+    behaviour: Behaviour,
+    weight: int,
+    span: tuple[datetime, datetime],
+    draws: Draws,
+    totals: dict[str, tuple[Tally, Tally]],
+) -> tuple[Window, ...]:
+    """What each metric shows of one interval's requests."""
+    expected = behaviour.requests_per_second * (span[1] - span[0]).total_seconds()
+    trials = tuple(int(draws.poisson(expected * share / 100)) for share in (100 - weight, weight))
+    found = []
+    for metric in deployment.spec.analysis.metrics:
+        rates = behaviour.rates[metric.name]
+        sides = tuple(_drawn(metric, rate, n, draws) for rate, n in zip(rates, trials, strict=True))
+        before = totals.get(metric.name, (Tally(), Tally()))
+        totals[metric.name] = (before[0].plus(sides[0]), before[1].plus(sides[1]))
+        found.append(_window(metric, rates, span, (sides[0], sides[1]), totals[metric.name]))
+    return tuple(found)
+
+
+def _window(
+    metric: Metric,
+    rates: tuple[Rate, Rate],
+    span: tuple[datetime, datetime],
+    sides: tuple[Tally, Tally],
+    totals: tuple[Tally, Tally],
+) -> Window:
+    if metric.threshold:
+        return Window(metric.name, *span, value=rates[1].mean)
+    if metric.external:
+        estimates = tuple(_estimate(total, rate) for total, rate in zip(totals, rates, strict=True))
+        known = (estimates[0], estimates[1]) if all(total.trials for total in totals) else None
+        return Window(metric.name, *span, estimates=known)
+    return Window(metric.name, *span, stable=sides[0], canary=sides[1])
+
+
+def _estimate(total: Tally, rate: Rate) -> Estimate:
+    n = max(1.0, total.trials)
+    return Estimate(total.rate or 0.0, rate.deviation / n**0.5, total.trials)
+
+
+def _drawn(metric: Metric, rate: Rate, trials: int, draws: Draws) -> Tally:
+    """Events of so many trials; of a number, its sum by the central limit theorem."""
+    if not trials or metric.threshold:
+        return Tally()
+    if not (metric.mean or metric.external):
+        return Tally(events=float(draws.binomial(trials, rate.mean)), trials=trials)
+    total = draws.normal(trials * rate.mean, rate.deviation * trials**0.5)
+    return Tally(events=total, trials=trials, squares=trials * (rate.deviation**2 + rate.mean**2))
+
+
+def _ending(world: _World, weight: int) -> Ending:
+    status = world.decision.status
+    seconds = (world.now - START).total_seconds()
+    if status.canary is not None or status.verdict is None:
+        return Ending("held", seconds, weight, status.message or "")
+    return Ending(_OUTCOMES[status.verdict.outcome], seconds, weight, status.verdict.message)
