@@ -60,6 +60,11 @@ class Live:
         body = {"name": MODEL, "alias": alias, "version": version.number}
         httpx.post(f"{self.addresses.mlflow}/api/2.0/mlflow/registered-models/alias", json=body).raise_for_status()
 
+    def name_views(self, version: str, schemas: dict[str, str]) -> None:
+        """Say which FeatureViews a version reads, by schemaHash: the gate looks for them in the deployment's namespace."""
+        body = {"name": MODEL, "version": version, "key": "tidegate.feature_views", "value": json.dumps(schemas)}
+        httpx.post(f"{self.addresses.mlflow}/api/2.0/mlflow/model-versions/set-tag", json=body).raise_for_status()
+
     def alias(self, alias: str) -> str:
         """The version that an alias names."""
         query = {"name": MODEL, "alias": alias}
@@ -201,6 +206,7 @@ def _register(live: Live, package: Path, digest: str) -> Version:
     from tidegate_components.registry.mlflow_registry import register
 
     done = register(live.addresses.mlflow, package, digest, "e2e", {}, {"auc": 0.7})
+    live.name_views(done.version, {})
     return Version(done.version, done.digest, done.package_uri)
 
 

@@ -21,9 +21,10 @@ Right = tuple[str, str, str]
 
 
 def _granted() -> set[Right]:
-    role = next(body for body in yaml.safe_load_all(ROLE.read_text()) if body["kind"] == "ClusterRole")
+    roles = [body for body in yaml.safe_load_all(ROLE.read_text()) if body["kind"] in ("ClusterRole", "Role")]
     return {
         (group, resource, verb)
+        for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]

@@ -70,13 +70,18 @@ class Cluster:
             raise
 
     def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
-        """The objects that carry all of the labels; none where the cluster does not know the kind."""
+        """The objects that carry all of the labels; none where the cluster does not know the kind.
+
+        Raises RefusedError where the operator may not look.
+        """
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         try:
             found = self._call("GET", _path(kind, namespace), query=[("labelSelector", selector)])
         except ApiException as error:
             if error.status == _NOT_FOUND:
                 return []
+            if error.status == _FORBIDDEN:
+                raise RefusedError("Forbidden", f"The operator may not list {kind}: {_message(error)}") from error
             raise
         items: list[dict[str, Any]] = found["items"]
         return items
@@ -98,6 +103,22 @@ class Cluster:
             if error.status in _REFUSALS:
                 raise _refusal(body, error) from error
             raise
+
+    def write(self, body: dict[str, Any]) -> bool:
+        """Compare and set: create a body without resourceVersion, replace one with it.
+
+        False where somebody was faster.
+        """
+        metadata = body["metadata"]
+        path = _path(body["kind"], metadata["namespace"])
+        exists = "resourceVersion" in metadata
+        try:
+            self._call("PUT" if exists else "POST", f"{path}/{metadata['name']}" if exists else path, body=body)
+        except ApiException as error:
+            if error.status in (_CONFLICT, _NOT_FOUND):
+                return False
+            raise
+        return True
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete the object and, in the background, what it owns. Absent is as good as deleted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.model_deployment import HistoryEntry, RegistrySource, ResolvedModel
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = ["Registry"]
+
+_PAGE = 1000
 
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
@@ -42,6 +45,18 @@ class Registry:
             raise NeighbourError("NotAPackage", f"{message} it with the pipeline, which packages and signs it")
         views = json.loads(version.tags.get(FEATURE_VIEWS_TAG) or "{}")
         return ResolvedModel(digest=digest, uri=uri, version=str(version.version), feature_views=views)
+
+    def aliases(self) -> dict[tuple[str, str], str]:
+        """Where every alias of every model points: version by (model, alias), by pages of a thousand models."""
+        found: dict[tuple[str, str], str] = {}
+        token: str | None = None
+        nothing = NeighbourError("ModelNotFound", f"Registry {self._uri} has no models.")
+        while True:
+            page = self._call(partial(_page, token=token), nothing)
+            found |= {(m.name, alias): str(version) for m in page for alias, version in m.aliases.items()}
+            token = page.token
+            if not token:
+                return found
 
     def record(self, source: RegistrySource, entry: HistoryEntry) -> None:
         """Tell the version how its rollout ended; of a promoted one, move the promoted alias. Safe to repeat."""
@@ -83,3 +98,7 @@ class Registry:
 
             self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         return self._client
+
+
+def _page(client: MlflowClient, token: str | None) -> Any:
+    return client.search_registered_models(max_results=_PAGE, page_token=token)

@@ -41,6 +41,14 @@ class Keeper:
     def __init__(self, look: Callable[[Key], timedelta | None]) -> None:
         self._look = look
         self._kept: dict[Key, _Kept] = {}
+        self._leads = asyncio.Event()
+
+    def lead(self, leads: bool) -> None:
+        """Look, or let another operator do so; what is under way is finished."""
+        if leads:
+            self._leads.set()
+        else:
+            self._leads.clear()
 
     def keep(self, key: Key) -> None:
         """Look at the object now, and go on doing so."""
@@ -64,6 +72,7 @@ class Keeper:
     async def _run(self, key: Key, kept: _Kept) -> None:
         wait: timedelta | None = timedelta(0)
         while wait is not None:
+            await self._leads.wait()
             last = kept.gone
             kept.woken.clear()
             wait = await asyncio.to_thread(self._safely, key, kept)

@@ -11,7 +11,14 @@ from prometheus_client import Counter, Gauge, Histogram
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, Outcome
 
-__all__ = ["forget_features", "forget_rollout", "observed_reconciliation", "show_features", "show_rollout"]
+__all__ = [
+    "forget_features",
+    "forget_rollout",
+    "observed_reconciliation",
+    "show_features",
+    "show_leadership",
+    "show_rollout",
+]
 
 _QUANTILES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
 
@@ -29,6 +36,14 @@ _MEAN = Gauge("tidegate_feature_mean", "Mean of the feature over those entities.
 _VARIANCE = Gauge("tidegate_feature_variance", "Variance of the feature over those entities.", _FEATURE)
 _QUANTILE = Gauge("tidegate_feature_quantile", "Quantiles of the feature over those entities.", [*_FEATURE, "quantile"])
 _BY_FEATURE = (_ROWS, _MISSING, _MEAN, _VARIANCE, _QUANTILE)
+
+
+_LEADS = Gauge("tidegate_operator_leads", "Whether this operator leads: 1, or 0 while another does.")
+
+
+def show_leadership(leads: bool) -> None:
+    """Show whether this operator leads."""
+    _LEADS.set(leads)
 
 
 def show_features(view: FeatureView, statistics: Iterable[Sequence[Any]]) -> None:

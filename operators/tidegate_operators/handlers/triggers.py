@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,17 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import API_VERSION, Resource
 from tidegate_operators.adapters.cluster import NamespaceGoneError
+from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.handlers import feature_view, model_deployment
+from tidegate_operators.handlers.aliases import AliasWatch
 from tidegate_operators.handlers.keeper import Keeper, Key
-from tidegate_operators.handlers.metrics import forget_features, forget_rollout, observed_reconciliation
+from tidegate_operators.handlers.leadership import Leadership
+from tidegate_operators.handlers.metrics import (
+    forget_features,
+    forget_rollout,
+    observed_reconciliation,
+    show_leadership,
+)
 from tidegate_operators.handlers.neighbours import Neighbours, connect
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW_LABEL
 from tidegate_operators.rollout.observed import Announcement
@@ -25,23 +33,61 @@ from tidegate_operators.rollout.observed import Announcement
 __all__ = ["reconcile"]
 
 _METRICS_PORT = 9090
+_POLL_SECONDS = 5
 _UNREADABLE = timedelta(minutes=2)
-_RECONCILERS: dict[str, Callable[[dict[str, Any], Neighbours, datetime], timedelta]] = {
-    "ModelDeployment": lambda body, *rest: model_deployment.reconcile(ModelDeployment.parse(body), *rest),
-    "FeatureView": lambda body, *rest: feature_view.reconcile(FeatureView.parse(body), *rest),
-}
 
 
 @kopf.on.startup()
-def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Connect once, bound every watch in time so that a silent one is noticed, and export metrics."""
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
     settings.watching.connect_timeout = 10
     settings.posting.enabled = False
     neighbours = connect(os.environ)
-    memo.keeper = Keeper(lambda key: reconcile(key, neighbours))
+    aliases = AliasWatch()
+    memo.keeper = keeper = Keeper(lambda key: reconcile(key, neighbours, aliases))
+    loop = asyncio.get_running_loop()
+    memo.tasks = [loop.create_task(_follow_aliases(keeper, neighbours, aliases))]
+    if os.environ.get("TIDEGATE_LEASE_NAMESPACE"):
+        memo.tasks.append(loop.create_task(_leadership(keeper, neighbours, loop).hold()))
+    else:
+        keeper.lead(True)
     start_http_server(int(os.environ.get("TIDEGATE_METRICS_PORT", _METRICS_PORT)))
+
+
+@kopf.on.cleanup()
+async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Let the Lease go, so that another operator leads at once."""
+    for task in memo.tasks:
+        task.cancel()
+    await asyncio.gather(*memo.tasks, return_exceptions=True)
+
+
+def _leadership(keeper: Keeper, neighbours: Neighbours, loop: asyncio.AbstractEventLoop) -> Leadership:
+    def changed(leads: bool) -> None:
+        show_leadership(leads)
+        loop.call_soon_threadsafe(keeper.lead, leads)
+
+    identity = os.environ.get("HOSTNAME") or f"operator-{os.getpid()}"
+    return Leadership(neighbours.cluster, identity, os.environ["TIDEGATE_LEASE_NAMESPACE"], changed)
+
+
+async def _follow_aliases(keeper: Keeper, neighbours: Neighbours, aliases: AliasWatch) -> None:
+    """Ask the registry where all aliases point, and look at the deployments whose alias has moved."""
+    period = float(os.environ.get("TIDEGATE_REGISTRY_POLL_SECONDS", _POLL_SECONDS))
+    while True:
+        await asyncio.sleep(period)
+        if aliases.is_needed:
+            for key in aliases.moved(await asyncio.to_thread(_versions, neighbours)):
+                keeper.wake(key)
+
+
+def _versions(neighbours: Neighbours) -> dict[tuple[str, str], str] | None:
+    try:
+        return neighbours.registry.aliases()
+    except NeighbourError:
+        return None
 
 
 @kopf.on.event(API_VERSION, "modeldeployments")
@@ -61,27 +107,44 @@ async def server_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
     memo.keeper.wake(("ModelDeployment", str(meta.namespace), meta.labels[DEPLOYMENT_LABEL]))
 
 
+@kopf.on.event("gateway.networking.k8s.io/v1", "httproutes", labels={DEPLOYMENT_LABEL: kopf.PRESENT})
+@kopf.on.event("gateway.networking.k8s.io/v1", "grpcroutes", labels={DEPLOYMENT_LABEL: kopf.PRESENT})
+async def route_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
+    """The gateway took a route, or refused it, or somebody changed it: look at the ModelDeployment."""
+    memo.keeper.wake(("ModelDeployment", str(meta.namespace), meta.labels[DEPLOYMENT_LABEL]))
+
+
 @kopf.on.event("batch/v1", "jobs", labels={FEATURE_VIEW_LABEL: kopf.PRESENT})
 async def job_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
     """A materialization began or ended: look at the FeatureView."""
     memo.keeper.wake(("FeatureView", str(meta.namespace), meta.labels[FEATURE_VIEW_LABEL]))
 
 
-def reconcile(key: Key, neighbours: Neighbours) -> timedelta | None:
+def reconcile(key: Key, neighbours: Neighbours, aliases: AliasWatch) -> timedelta | None:
     """One look at the newest state of a resource; none when it is gone or going."""
     kind, namespace, name = key
     with observed_reconciliation(kind):
         body = neighbours.cluster.get(kind, namespace, name)
         if body is not None and not body["metadata"].get("deletionTimestamp"):
             try:
-                return _RECONCILERS[kind](body, neighbours, datetime.now(UTC))
+                return _reconcile(key, body, neighbours, aliases)
             except NamespaceGoneError:
                 pass
             except TidegateError as error:
                 return _cannot_read(body, error, neighbours)
+    aliases.forget(key)
     forget = forget_rollout if kind == "ModelDeployment" else forget_features
     forget(namespace, name)
     return None
+
+
+def _reconcile(key: Key, body: dict[str, Any], neighbours: Neighbours, aliases: AliasWatch) -> timedelta:
+    now = datetime.now(UTC)
+    if key[0] == "FeatureView":
+        return feature_view.reconcile(FeatureView.parse(body), neighbours, now)
+    deployment = ModelDeployment.parse(body)
+    aliases.saw(key, deployment)
+    return model_deployment.reconcile(deployment, neighbours, now)
 
 
 def _cannot_read(body: dict[str, Any], error: TidegateError, neighbours: Neighbours) -> timedelta:

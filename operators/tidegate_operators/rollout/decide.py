@@ -25,7 +25,10 @@ PAUSE = "tidegate.dev/pause"
 ABORT = "tidegate.dev/abort"
 
 _BUSY = timedelta(seconds=2)
-_IDLE = timedelta(seconds=15)
+# Nothing has answered yet, or something stands in the way that nobody tells of.
+_WAITING = timedelta(seconds=5)
+# Whatever changes wakes the operator: the resource, its servers and routes, the registry's alias.
+_IDLE = timedelta(minutes=5)
 # A gateway drops a cluster and its route by separate streams: a revision is kept in the routes with weight 0 for this
 # long after its traffic is gone, so that no request meets a cluster that is no longer there.
 _DRAIN = timedelta(seconds=20)
@@ -41,15 +44,23 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
         course = _run_canary(deployment, observed, course, course.status.canary, now)
     course = _let_go(observed, course, now)
     status = course.status
-    busy = status.canary or status.retiring or not is_settled(observed, status)
     return Decision(
         status=status.model_copy(update={"message": course.sentence or status.message}),
         plans=_plans(deployment, observed, status),
         weights=weights_of(status),
         announcements=course.announcements,
-        requeue=_BUSY if busy else _IDLE,
+        requeue=_requeue(observed, course),
         blocked=course.blocked,
     )
+
+
+def _requeue(observed: Observed, course: Course) -> timedelta:
+    status = course.status
+    if status.canary or status.retiring:
+        return _BUSY
+    if observed.model is None or observed.model_failure or course.blocked or observed.routes.failure:
+        return _WAITING
+    return _IDLE if is_settled(observed, status) else _BUSY
 
 
 def _run_canary(

@@ -20,6 +20,7 @@ from tidegate_api.resource import Resource
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.handlers import feature_view, model_deployment, triggers
+from tidegate_operators.handlers.aliases import AliasWatch
 from tidegate_operators.handlers.keeper import Keeper, retry_after
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
@@ -179,6 +180,7 @@ def test_what_can_be_expected_is_one_line_without_a_traceback(caplog: pytest.Log
 
     async def once() -> None:
         keeper = Keeper(look)
+        keeper.lead(True)
         keeper.keep(("FeatureView", "shop", "user-activity"))
         while not caplog.records:
             await asyncio.sleep(0.01)
@@ -198,6 +200,7 @@ def test_a_deleted_object_is_looked_at_once_more() -> None:
 
     async def story() -> None:
         keeper = Keeper(look)
+        keeper.lead(True)
         keeper.keep(("ModelDeployment", "shop", "x"))
         while not looks:
             await asyncio.sleep(0.01)
@@ -214,14 +217,14 @@ def test_the_metrics_of_a_deleted_deployment_go() -> None:
     show_rollout(owner, owner.status)
     where = {"namespace": "shop", "name": "ctr-ranker"}
     assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) == 0
-    assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), neighbours_of(Memory())) is None
+    assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), neighbours_of(Memory()), AliasWatch()) is None
     assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) is None
 
 
 def test_an_object_that_an_older_crd_let_in_is_said_to_be_wrong() -> None:
     memory = Memory()
     memory.objects["FeatureView", "user-activity"] = VIEW | {"spec": {}}
-    triggers.reconcile(("FeatureView", "shop", "user-activity"), neighbours_of(memory))
+    triggers.reconcile(("FeatureView", "shop", "user-activity"), neighbours_of(memory), AliasWatch())
     assert [said.reason for said in memory.said] == ["InvalidSpec"]
     assert memory.status == {}
     with pytest.raises(TidegateError):
