@@ -14,11 +14,19 @@ from typing import Any
 
 import httpx
 
+from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
+from tidegate_api.model_package import ModelManifest
+from tidegate_components.events.movielens import fetch_movielens, movielens_tables
+from tidegate_components.features.online import open_store
+from tidegate_components.features.serving import FeatureService
 from tidegate_demo.cluster import Cluster
 from tidegate_demo.facts import Addresses
+from tidegate_demo.requests import Slates, write_bodies
+from tidegate_demo.traffic import Target
 from tidegate_dev import paths
 
+REPOSITORY = Path(__file__).parents[2]
 MODEL = "ctr-e2e"
 _SYSTEM = "tidegate-system"
 _OPERATOR = ("-n", _SYSTEM, "-l", "app.kubernetes.io/name=tidegate-operator")
@@ -61,7 +69,7 @@ class Live:
         httpx.post(f"{self.addresses.mlflow}/api/2.0/mlflow/registered-models/alias", json=body).raise_for_status()
 
     def name_views(self, version: str, schemas: dict[str, str]) -> None:
-        """Say which FeatureViews a version reads, by schemaHash: the gate looks for them in the deployment's namespace."""
+        """Say which FeatureViews a version reads, by schemaHash: the deployment's namespace must have them."""
         body = {"name": MODEL, "version": version, "key": "tidegate.feature_views", "value": json.dumps(schemas)}
         httpx.post(f"{self.addresses.mlflow}/api/2.0/mlflow/model-versions/set-tag", json=body).raise_for_status()
 
@@ -97,6 +105,15 @@ class Live:
     def host(self, name: str) -> str:
         """The host that a deployment answers to."""
         return f"{name}.{self.namespace}.example.com"
+
+    def target(self, name: str) -> Target:
+        """Where clients of a deployment send requests."""
+        return Target(self.addresses.gateway.removeprefix("http://"), self.host(name), MODEL)
+
+    def plugin(self, *words: str) -> str:
+        """What `kubectl tidegate` prints."""
+        command = [str(Path(sys.executable).with_name("kubectl-tidegate")), *words, "-n", self.namespace]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def deployment(self, name: str) -> ModelDeployment:
         """The deployment as it is now."""
@@ -241,6 +258,16 @@ def corrupted(package_folder: Path, into: Path) -> Path:
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
     model.write_bytes(bytes(data))
+    return into
+
+
+def request_bodies(live: Live, trained: Trained, into: Path, new_users: float = 0.0) -> Path:
+    """Requests as a shop would send them, one JSON body a line; a share of them from users that are new."""
+    views = [FeatureView.load(file) for file in sorted((REPOSITORY / "manifests" / "examples").glob("*-*y.yaml"))]
+    manifest = ModelManifest.model_validate_json((trained.package / "model.json").read_text())
+    impressions = movielens_tables(fetch_movielens())["impressions"].slice(0, 5000).to_pylist()
+    service = FeatureService(views, open_store(live.addresses.redis))
+    write_bodies(into, manifest, service, impressions, Slates(new_users=new_users))
     return into
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from live import MODEL, Live, Trained, registry
+from live import MODEL, Live, Trained, registry, request_bodies
 
-from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
-from tidegate_api.model_package import ModelManifest
-from tidegate_components.events.movielens import fetch_movielens, movielens_tables
-from tidegate_components.features.online import open_store
-from tidegate_components.features.serving import FeatureService
 from tidegate_demo.facts import requests_of
-from tidegate_demo.requests import Slates, write_bodies
 from tidegate_demo.traffic import Target, traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -26,7 +18,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 NAME, ALIAS = "ranker", "rollout"
 RATE, LONGEST = 250.0, 1000.0
 LEAST_REQUESTS = 20_000
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +33,7 @@ def serving(shop: Live, trained: Trained) -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def target(serving: Live) -> Target:
     """Where clients of this deployment send requests."""
-    return Target(serving.addresses.gateway.removeprefix("http://"), serving.host(NAME), MODEL)
-
-
-def _bodies(live: Live, trained: Trained, into: Path, new_users: float) -> Path:
-    views = [FeatureView.load(file) for file in sorted((REPOSITORY / "manifests" / "examples").glob("*-*y.yaml"))]
-    manifest = ModelManifest.model_validate_json((trained.package / "model.json").read_text())
-    impressions = movielens_tables(fetch_movielens())["impressions"].slice(0, 5000).to_pylist()
-    service = FeatureService(views, open_store(live.addresses.redis))
-    write_bodies(into, manifest, service, impressions, Slates(new_users=new_users))
-    return into
+    return serving.target(NAME)
 
 
 def _kill_at_each_weight(live: Live, version: str, most_weight: int) -> set[int]:
@@ -72,7 +54,7 @@ def _kill_at_each_weight(live: Live, version: str, most_weight: int) -> set[int]
 def test_a_good_canary_is_promoted_and_no_request_fails(
     serving: Live, trained: Trained, target: Target, tmp_path: Path
 ) -> None:
-    bodies = _bodies(serving, trained, tmp_path / "requests.jsonl", new_users=0.06)
+    bodies = request_bodies(serving, trained, tmp_path / "requests.jsonl", new_users=0.06)
     with traffic(target, bodies, RATE, LONGEST, tmp_path / "counts.json") as running:
         serving.name_version(trained.second, ALIAS)
         killed = _kill_at_each_weight(serving, trained.second.number, 100)
@@ -111,7 +93,7 @@ def _servers(live: Live) -> list[str]:
 def test_a_broken_canary_is_rolled_back_with_the_reason_everywhere(
     serving: Live, trained: Trained, target: Target, tmp_path: Path
 ) -> None:
-    bodies = _bodies(serving, trained, tmp_path / "requests.jsonl", new_users=0.3)
+    bodies = request_bodies(serving, trained, tmp_path / "requests.jsonl", new_users=0.3)
     with traffic(target, bodies, RATE, LONGEST, tmp_path / "counts.json") as running:
         serving.name_version(trained.broken, ALIAS)
         _kill_at_each_weight(serving, trained.broken.number, 1)
@@ -156,37 +138,6 @@ def test_grpc_goes_through_the_gateway_too(serving: Live) -> None:
     options = [("grpc.default_authority", f"grpc.{serving.host(NAME)}")]
     with grpc.InferenceServerClient(address, channel_args=options) as client:
         assert client.is_model_ready(MODEL)
-
-
-def test_a_change_that_breaks_the_live_model_s_view_is_held_and_additions_pass(serving: Live) -> None:
-    view = yaml.safe_load((REPOSITORY / "manifests" / "examples" / "user-activity.yaml").read_text())
-    features = view["spec"]["features"]
-    serving.cluster.apply(view)
-    serving.wait_for_reason("featureview", "user-activity", "SchemaCompatible", "Compatible")
-    for number in range(3):
-        features.append(features[0] | {"name": f"added_{number}"})
-        serving.cluster.apply(view)
-        _wait_for_definition(serving, view)
-    assert serving.condition("featureview", "user-activity", "SchemaCompatible")["status"] == "True"
-    gone = features.pop(0)
-    serving.cluster.apply(view)
-    held = serving.wait_for_reason("featureview", "user-activity", "SchemaCompatible", "BreakingChange")
-    assert held["message"].startswith(f"Feature {gone['name']} is gone: ModelDeployment {NAME} (version ")
-    view["spec"]["evolution"] = "Any"
-    serving.cluster.apply(view)
-    _wait_for_definition(serving, view)
-    serving.cluster.kubectl.run("delete", "-n", serving.namespace, "featureview", "user-activity")
-
-
-def _wait_for_definition(live: Live, view: dict[str, Any]) -> None:
-    """The definition is in force: the status has its schema."""
-    wanted = FeatureView.parse(view).schema_hash
-
-    def holds() -> tuple[bool, str]:
-        found = live.cluster.get("featureview", view["metadata"]["name"]).get("status", {})
-        return found.get("schemaHash") == wanted, str(found.get("schemaHash"))
-
-    live.cluster.wait(holds, 90, "the definition came into force")
 
 
 def test_deleting_leaves_nothing_behind(serving: Live) -> None:
