@@ -70,8 +70,8 @@ def _traffic(found: ModelDeployment) -> RenderableType:
     canary = round(_BAR * weight / FULL) or (1 if weight else 0)
     bar = Text("traffic  ")
     bar.append("█" * (_BAR - canary), style="green").append("█" * canary, style="yellow")
-    bar.append(f"  stable {status.stable_version or '-'}: {FULL - weight if status.stable else 0} %")
-    return bar.append(f"   canary {status.canary_version}: {weight} %") if status.canary else bar
+    bar.append(f"  stable {status.stable.label}: {FULL - weight} %" if status.stable else "  nobody is stable yet")
+    return bar.append(f"   canary {status.canary.revision.label}: {weight} %") if status.canary else bar
 
 
 def _servers(found: ModelDeployment, servers: Iterable[dict[str, Any]]) -> RenderableType:

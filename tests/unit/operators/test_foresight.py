@@ -1,0 +1,111 @@
+"""plan and simulate: what they print, and that simulated rollouts end as real ones would."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rollouts import SPEC, deployment
+from tidegate_api.errors import TidegateError
+from tidegate_operators.cli.main import app
+from tidegate_operators.cli.traffic import both_sides, parse_rates
+from tidegate_operators.rollout.power import plan_steps
+from tidegate_operators.rollout.simulation import Behaviour, Rate, simulate
+
+CTR: dict[str, Any] = {"name": "ctr", "higherIsBetter": True, "margin": 0.0,
+                       "ratio": {"events": "c{$track}", "trials": "i{$track}"}}  # fmt: skip
+ERRORS = {"name": "errors", "role": "guard", "margin": 0.005, "errorRate": {}}
+ANALYSIS = {"interval": "10s", "minSamples": 100, "metrics": [ERRORS, CTR | {"role": "guard"}]}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    body = {"apiVersion": "tidegate.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "ctr-ranker"}}
+    path = tmp_path / "md.yaml"
+    path.write_text(yaml.safe_dump(body | {"spec": SPEC | {"analysis": ANALYSIS}}))
+    return path
+
+
+def _run(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_simulate_prints_the_fractions_of_every_ending(file: Path) -> None:
+    words = ["simulate", "-f", str(file), "--stable", "ctr=0.03", "--canary", "ctr=0.01", "--rps", "200"]
+    found = json.loads(_run(*words, "--runs", "20", "--json"))
+    assert found["rolledBackForHarm"] == 1.0
+    assert sum(found[name] for name in ("promoted", "rolledBackForHarm", "timedOut", "held")) == pytest.approx(1)
+    assert found["seconds"]["rolledBackForHarm"]["median"] > 0
+    assert json.loads(_run(*words, "--runs", "20", "--json")) == found
+
+
+def test_plan_tells_what_each_step_can_see(file: Path) -> None:
+    words = ["plan", "-f", str(file), "--rps", "200", "--baseline", "ctr=0.03", "--harm", "ctr=0.02"]
+    steps = json.loads(_run(*words, "--json"))
+    assert [step["weight"] for step in steps] == [5, 50]
+    seen = [next(m["harmSeconds"] for m in step["metrics"] if m["metric"] == "ctr") for step in steps]
+    assert seen[0] > seen[1] > 0
+    assert "SEEN-AFTER" in _run(*words)
+
+
+def test_the_plan_is_about_what_simulated_rollouts_take(file: Path) -> None:
+    """The median simulated rollback of a harm at a fixed weight lies near the planned time."""
+    steps = [{"setWeight": 50}, {"pause": {"duration": "2h"}}]
+    found = deployment(strategy={"canary": {"steps": steps}}, analysis=ANALYSIS)
+    rates = {"errors": (Rate(0.001), Rate(0.001)), "ctr": (Rate(0.03), Rate(0.024))}
+    (step,) = plan_steps(found, rates, 200)
+    planned = next(sight.harm_seconds for sight in step.sights if sight.metric == "ctr")
+    assert planned is not None
+    endings = [
+        simulate(found, Behaviour(rates, 200, timedelta(hours=3)), np.random.default_rng(seed)) for seed in range(15)
+    ]
+    assert {ending.outcome for ending in endings} == {"rolledBackForHarm"}
+    assert planned / 3 < sorted(ending.seconds for ending in endings)[7] < planned * 3
+
+
+def test_simulated_rollouts_of_equal_sides_are_seldom_rolled_back() -> None:
+    found = deployment(analysis=ANALYSIS)
+    rates = both_sides(found, {}, {})
+    endings = [
+        simulate(found, Behaviour(rates, 100, timedelta(hours=3)), np.random.default_rng(seed)) for seed in range(60)
+    ]
+    assert sum(ending.outcome == "rolledBackForHarm" for ending in endings) <= 8
+    assert sum(ending.outcome == "promoted" for ending in endings) >= 50
+
+
+def test_every_kind_of_metric_is_simulated() -> None:
+    metrics = [
+        {"name": "reward", "role": "objective", "higherIsBetter": True, "margin": 0.1,
+         "mean": {"sum": "s{$track}", "sumOfSquares": "q{$track}", "count": "n{$track}"}},
+        {"name": "auc", "role": "guard", "higherIsBetter": True, "margin": 0.01,
+         "external": {"value": "v{$track}", "standardError": "e{$track}", "sampleSize": "n{$track}"}},
+        {"name": "drift", "role": "guard", "threshold": {"query": "d{$track}", "max": 0.25}},
+    ]  # fmt: skip
+    found = deployment(analysis={"interval": "10s", "minSamples": 100, "metrics": metrics})
+    rates = both_sides(found, {}, {})
+    ending = simulate(found, Behaviour(rates, 200, timedelta(hours=3)), np.random.default_rng(1))
+    assert ending.outcome == "promoted"
+    worse = rates | {"auc": (Rate(0.78, 0.5), Rate(0.70, 0.5))}
+    assert simulate(found, Behaviour(worse, 200, timedelta(hours=3)), np.random.default_rng(1)).outcome == (
+        "rolledBackForHarm"
+    )
+    drifting = rates | {"drift": (Rate(0.1), Rate(0.9))}
+    assert simulate(found, Behaviour(drifting, 200, timedelta(hours=3)), np.random.default_rng(1)).outcome == (
+        "rolledBackForHarm"
+    )
+
+
+@pytest.mark.parametrize(("word", "said"), [("clicks=0.1", "a metric of spec.analysis"), ("ctr=1.5", "a share"),
+                                            ("ctr=much", "a number")])  # fmt: skip
+def test_a_rate_that_is_none_is_refused_with_a_sentence(word: str, said: str) -> None:
+    with pytest.raises(TidegateError, match=said):
+        parse_rates([word], deployment(analysis=ANALYSIS), "--stable")
