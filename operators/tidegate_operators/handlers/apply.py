@@ -1,25 +1,64 @@
-"""Make what should be, and keep what the API server would not have."""
+"""Make what should be, remove what should not, and keep what the API server would not have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tidegate_api.hashes import content_hash
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.errors import RefusedError
 
-__all__ = ["apply_all"]
+__all__ = ["Applied", "apply_all"]
+
+Body = dict[str, Any]
+Name = tuple[str, str]
+"""Kind and name."""
 
 
-def apply_all(cluster: Cluster, bodies: Iterable[dict[str, Any]]) -> RefusedError | None:
-    """Apply every body; returns the first refusal. One object that is refused keeps no other from being made."""
-    refusals = [refusal for body in bodies if (refusal := _apply(cluster, body)) is not None]
+class Applied:
+    """What was applied last, and the resourceVersion that came of it: while both are as they were, nothing is owed.
+
+    It only spares calls. A restart forgets it, and whatever anybody else changes has another resourceVersion.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], tuple[str, str]] = {}
+
+    def is_current(self, body: Body, present: Mapping[Name, str]) -> bool:
+        """Whether the object stands exactly as this body left it. present: resourceVersions by kind and name."""
+        version = present.get((body["kind"], body["metadata"]["name"]))
+        return version is not None and self._known.get(_key(body)) == (content_hash(body), version)
+
+    def note(self, body: Body, answer: Body) -> None:
+        """The body was applied, and this came back."""
+        version = answer.get("metadata", {}).get("resourceVersion")
+        if version:
+            self._known[_key(body)] = (content_hash(body), version)
+
+    def forget(self, namespace: str, kind: str, name: str) -> None:
+        """The object was deleted."""
+        self._known.pop((namespace, kind, name), None)
+
+
+def _key(body: Body) -> tuple[str, str, str]:
+    metadata = body["metadata"]
+    return metadata.get("namespace", ""), body["kind"], metadata["name"]
+
+
+def apply_all(
+    cluster: Cluster, bodies: Iterable[Body], applied: Applied | None = None, present: Mapping[Name, str] | None = None
+) -> RefusedError | None:
+    """Apply every body that does not stand yet; returns the first refusal. One that is refused keeps no other back."""
+    known = applied or Applied()
+    owed = [body for body in bodies if not known.is_current(body, present or {})]
+    refusals = [refusal for body in owed if (refusal := _apply(cluster, body, known)) is not None]
     return next(iter(refusals), None)
 
 
-def _apply(cluster: Cluster, body: dict[str, Any]) -> RefusedError | None:
+def _apply(cluster: Cluster, body: Body, applied: Applied) -> RefusedError | None:
     try:
-        cluster.apply(body)
+        applied.note(body, cluster.apply(body))
     except RefusedError as error:
         return error
     return None

@@ -65,8 +65,9 @@ def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbou
     ]
     objects += _unjudged(deployment, decision.status)
     objects += route_objects(deployment, decision.status, decision.weights)
-    refusal = apply_all(neighbours.cluster, objects)
-    _prune(deployment, objects, neighbours)
+    present = _present(deployment, neighbours)
+    refusal = apply_all(neighbours.cluster, objects, neighbours.applied, present)
+    _prune(deployment, objects, present, neighbours)
     return refusal
 
 
@@ -75,14 +76,28 @@ def _unjudged(deployment: ModelDeployment, status: ModelDeploymentStatus) -> lis
     return [unjudged_service(deployment, status.stable)] if test and test.percent and status.stable else []
 
 
-def _prune(deployment: ModelDeployment, wanted: Iterable[dict[str, Any]], neighbours: Neighbours) -> None:
-    keep = {(body["kind"], body["metadata"]["name"]) for body in wanted}
+def _present(deployment: ModelDeployment, neighbours: Neighbours) -> dict[tuple[str, str], str]:
+    """The deployment's objects that are there: resourceVersion by kind and name."""
     labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
+    return {
+        (kind, body["metadata"]["name"]): body["metadata"].get("resourceVersion", "")
+        for kind in _OWNED
+        for body in neighbours.cluster.list(kind, deployment.metadata.namespace, labels)
+    }
+
+
+def _prune(
+    deployment: ModelDeployment,
+    wanted: Iterable[dict[str, Any]],
+    present: Iterable[tuple[str, str]],
+    neighbours: Neighbours,
+) -> None:
+    keep = {(body["kind"], body["metadata"]["name"]) for body in wanted}
     namespace = deployment.metadata.namespace
-    for kind in _OWNED:
-        for body in neighbours.cluster.list(kind, namespace, labels):
-            if (kind, body["metadata"]["name"]) not in keep:
-                neighbours.cluster.delete(kind, namespace, body["metadata"]["name"])
+    for kind, name in present:
+        if (kind, name) not in keep:
+            neighbours.cluster.delete(kind, namespace, name)
+            neighbours.applied.forget(namespace, kind, name)
 
 
 def _record(

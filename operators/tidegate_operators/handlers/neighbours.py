@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubernetes import client, config
 
@@ -12,6 +12,7 @@ from tidegate_api.errors import TidegateError
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.adapters.registry import Registry
+from tidegate_operators.handlers.apply import Applied
 from tidegate_operators.resources.platform import Platform
 
 __all__ = ["Neighbours", "connect", "connect_cluster"]
@@ -27,6 +28,7 @@ class Neighbours:
     prometheus: Prometheus
     registry: Registry
     platform: Platform
+    applied: Applied = field(default_factory=Applied)
 
 
 def connect(environment: Mapping[str, str]) -> Neighbours:

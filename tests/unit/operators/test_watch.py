@@ -26,9 +26,9 @@ def _server(model: Any, pods: int) -> dict[str, Any]:
 
 def test_a_rollout_shows_steps_weights_pods_evidence_and_time_left() -> None:
     story = canarying()
-    story.judged((9, 900), (1, 150))
+    story.judged((9, 900), (1, 40), count=2)
     shown = _picture(story)
-    for part in ("stable 1: 95 %", "canary 2: 5 %", "canary (version 2)", "errors", "0.0067", "150 / 900",
+    for part in ("stable 1: 95 %", "canary 2: 5 %", "canary (version 2)", "errors", "0.0250", "80 / 1800",
                  "deadline in", "5 %  50 %  100 %"):  # fmt: skip
         assert part in shown, part
 
