@@ -13,6 +13,10 @@ __all__ = ["DURATION_PATTERN", "Duration", "PositiveDuration", "format_duration"
 DURATION_PATTERN = "^[0-9]+(us|ms|s|m|h|d)$"
 POSITIVE_PATTERN = "^0*[1-9][0-9]*(us|ms|s|m|h|d)$"
 
+_SHORT_ENOUGH = (
+    "^0*(0|[1-9][0-9]{0,15}us|[1-9][0-9]{0,12}ms|[1-9][0-9]{0,9}s|[1-9][0-9]{0,7}m|[1-9][0-9]{0,5}h|[1-9][0-9]{0,4}d)"
+)
+_TOO_LONG = "expected one below 100,000 days (in the unit's own digits: 5 for d, 6 for h, 8 for m, 10 for s)"
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
@@ -27,6 +31,8 @@ def parse_duration(text: str) -> timedelta:
     """Read `15s` as timedelta(seconds=15); raises ValueError on anything else."""
     if not re.match(DURATION_PATTERN, text):
         raise ValueError(f"duration is {text!r}, expected a whole number and a unit of us, ms, s, m, h or d, e.g. 15s")
+    if not re.match(_SHORT_ENOUGH, text):
+        raise ValueError(f"duration is {text!r}, {_TOO_LONG}")
     number, unit = re.match(r"([0-9]+)(\w+)", text).groups()  # type: ignore[union-attr]
     return int(number) * _UNITS[unit]
 
@@ -52,8 +58,9 @@ def _positive(value: timedelta) -> timedelta:
 def _schema(pattern: str, sentence: str) -> WithJsonSchema:
     """A string with a pattern, and beside it the same as a CEL rule, which can say a sentence."""
     said = {"rule": f"self.matches('{pattern}')", "message": sentence}
+    short = {"rule": f"self.matches('{_SHORT_ENOUGH}')", "message": f"a duration is too long, {_TOO_LONG}"}
     return WithJsonSchema(
-        {"type": "string", "pattern": pattern, "maxLength": 20, "x-kubernetes-validations": [said]},
+        {"type": "string", "pattern": pattern, "maxLength": 20, "x-kubernetes-validations": [said, short]},
     )
 
 

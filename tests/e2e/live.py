@@ -219,6 +219,13 @@ def register_versions(live: Live, run: dict[str, Any], work: Path) -> Trained:
     return Trained(*found, package=work / "e2e-1")
 
 
+def register_reading(live: Live, trained: Trained, schemas: dict[str, str]) -> Version:
+    """The first version once more, as one that reads these FeatureViews."""
+    found = _register(live, trained.package, trained.first.digest)
+    live.name_views(found.number, schemas)
+    return found
+
+
 def _register(live: Live, package: Path, digest: str) -> Version:
     from tidegate_components.registry.mlflow_registry import register
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from live import Live
+from live import Live, Trained, register_reading, registry
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.online import open_store
@@ -141,3 +141,41 @@ def test_deleting_a_view_leaves_no_object_behind(live: Live, view: dict[str, Any
         return not found, str([item["metadata"]["name"] for item in found])
 
     live.cluster.wait(gone, 90, "everything of the view is gone")
+
+
+def test_a_model_waits_for_its_view_and_then_holds_its_schema(
+    live: Live, view: dict[str, Any], folder: str, trained: Trained
+) -> None:
+    schema = FeatureView.parse(view).schema_hash
+    live.name_version(register_reading(live, trained, {folder: schema}), folder)
+    live.deploy(folder, registry(folder))
+    try:
+        live.wait_for_reason("modeldeployment", folder, "FeaturesReady", "FeatureViewMissing")
+        assert live.deployment(folder).status.canary is None
+        _land(folder, CLICKS)
+        live.cluster.apply(view)
+        live.wait_for(folder, lambda found: found.status.stable is not None, 180, "it serves once its view is Ready")
+        features = view["spec"]["features"]
+        features.append(features[0] | {"name": "added"})
+        _apply_and_wait(live, view)
+        assert live.condition("featureview", folder, "SchemaCompatible")["status"] == "True"
+        gone = features.pop(0)
+        live.cluster.apply(view)
+        held = live.wait_for_reason("featureview", folder, "SchemaCompatible", "BreakingChange")
+        assert held["message"].startswith(f"Feature {gone['name']} is gone: ModelDeployment {folder} (version ")
+        view["spec"]["evolution"] = "Any"
+        _apply_and_wait(live, view)
+    finally:
+        live.cluster.kubectl.run("delete", "md", folder, "-n", live.namespace)
+
+
+def _apply_and_wait(live: Live, view: dict[str, Any]) -> None:
+    """The definition comes into force: the status has its schema."""
+    live.cluster.apply(view)
+    wanted = FeatureView.parse(view).schema_hash
+
+    def holds() -> tuple[bool, str]:
+        found = live.cluster.get("featureview", view["metadata"]["name"]).get("status", {})
+        return found.get("schemaHash") == wanted, str(found.get("schemaHash"))
+
+    live.cluster.wait(holds, 90, "the definition came into force")
