@@ -30,6 +30,9 @@ VIEW: dict[str, Any] = {
 }
 
 _DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "drift", "min": 0.5, "max": 0.25}}
+_BOTH = {"header": "x-bucket", "percent": 5, "values": ["a"]}
+_LONG = {"header": "x-bucket", "percent": 5, "minDuration": "3h", "maxDuration": "2h"}
+_SWITCH = {"blueGreen": {}}
 _SAME_WEIGHTS = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 5}]
 
 WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
@@ -41,6 +44,11 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("model", "registry", "promotedAlias", to="challenger"), "promotedAlias must differ"),
     (setting("strategy", "canary", "steps", to=_SAME_WEIGHTS), "must not set the same weight"),
     (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "64 hex digits"),
+    (setting("analysis", "interval", to="99999999999d"), "a duration is too long"),
+    (setting("strategy", to={"abTest": _BOTH}), "exactly one of percent"),
+    (setting("strategy", to={"abTest": _LONG}), "minDuration must not exceed maxDuration"),
+    (setting("strategy", to=_SWITCH), "judged by threshold and external metrics only"),
+    (setting("strategy", to={"shadow": {"percent": 5}}), "no strategy shadow"),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 
