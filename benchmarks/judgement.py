@@ -2,8 +2,8 @@
 
     python benchmarks/judgement.py --runs 2000
 
-Each rollout is looked at every 10 s: weights 5, 20 and 50 %, ten minutes each, 200 requests a second. The rule beside it
-is what rollout tools without a test do: every minute it compares the canary's rate with stable's, and rolls back after
+Each rollout is looked at every 10 s: weights 5, 20 and 50 %, ten minutes each, 200 requests a second. The rule beside
+it is what rollout tools without a test do: every minute it compares the two rates, and rolls back after
 three minutes in a row beyond a tolerance (5 % of stable's rate for clicks, one point for errors).
 """
 

@@ -34,7 +34,10 @@ def _refusal(
 REFUSED: list[tuple[Change, str]] = [
     (setting("strategy", "blueGreen", to={}), "exactly one strategy"),
     (setting("strategy", "canary", "steps", to=[{"setWeight": 20}, {"setWeight": 5}]), "must not fall"),
-    (setting("strategy", "canary", "steps", to=[{"setWeight": 20, "pause": {}}]), "exactly one of setWeight, pause and analysis"),
+    (
+        setting("strategy", "canary", "steps", to=[{"setWeight": 20, "pause": {}}]),
+        "exactly one of setWeight, pause and analysis",
+    ),
     (setting("scaling", "minReplicas", to=7), "minReplicas must not exceed maxReplicas"),
     (setting("scaling", "targets", to=[{"queueTime": "5ms", "cpuUtilization": 70}]), "exactly one of queueTime"),
     (

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rollouts import GOOD, LATER, NEXT, START, deployment, obeyed, revision, routed, shares, windows
+from rollouts import GOOD, LATER, NEXT, SPEC, START, deployment, obeyed, routed, shares, windows
 from tidegate_api.model_deployment import ModelDeploymentStatus
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
+from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO, decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
+from tidegate_operators.rollout.source import revision_of
+
+STEPPED = {"strategy": SPEC["strategy"]}
+PLANS: tuple[dict[str, Any], ...] = (
+    STEPPED,
+    STEPPED,
+    {"strategy": {"blueGreen": {"scaleDownDelay": "30s"}}, "analysis": {"interval": "10s", "metrics": []}},
+    {"strategy": {"abTest": {"header": "x-bucket", "percent": 30, "maxDuration": "2m"}}},
+    {
+        "strategy": {"canary": {"steps": [{"setWeight": 5}, {"setWeight": 50}], "maxUnavailable": 1}},
+        "runtime": {"gpus": 1, "backend": "onnxruntime"},
+        "scaling": SPEC["scaling"] | {"minReplicas": 3},
+    },
+)
 
 
 class Rollout(RuleBasedStateMachine):
     """Random looks: pods come and go, the gateway lags, counters vary, people and sources change their minds."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(plan=st.sampled_from(PLANS))
+    def begin(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
         self.now = START
         self.status = ModelDeploymentStatus()
         self.decision: Decision | None = None
@@ -31,7 +47,7 @@ class Rollout(RuleBasedStateMachine):
     def _look(self, observed: Observed) -> None:
         self.now += timedelta(seconds=10)
         before = self.status
-        parsed = deployment(before, self.annotations)
+        parsed = deployment(before, self.annotations, **self.plan)
         self.ready = dict(observed.servers)
         self.decision = decide(parsed, observed, self.now)
         assert decide(parsed, observed, self.now) == self.decision, "the same look gives the same answer"
@@ -44,20 +60,24 @@ class Rollout(RuleBasedStateMachine):
         if before.stable is None or after is None or after.hash == before.stable.hash:
             return
         assert before.canary is not None
-        asked = self.annotations.get(PROMOTE) == after.hash
+        asked = (
+            self.annotations.get(PROMOTE) == after.hash or before.canary.undo or "blueGreen" in self.plan["strategy"]
+        )
         enough = [item.canary.trials >= 100 and item.stable.trials >= 100 for item in before.canary.evidence]
         assert asked or (enough and all(enough)), "never promoted without evidence"
 
     @rule(ready=st.integers(0, 4), lag=st.booleans(), stable=st.integers(0, 400), canary=st.integers(0, 400),
-          errors=st.sampled_from([0.0, 0.0, 0.0, 0.3]))  # fmt: skip
-    def look(self, ready: int, lag: bool, stable: int, canary: int, errors: float) -> None:
+          errors=st.sampled_from([0.0, 0.0, 0.0, 0.3]), gpus=st.sampled_from([None, (0,), (2, 8)]))  # fmt: skip
+    def look(
+        self, ready: int, lag: bool, stable: int, canary: int, errors: float, gpus: tuple[int, ...] | None
+    ) -> None:
         plans = self.decision.plans if self.decision else ()
         servers = {p.revision.hash: Server(max(p.min_replicas, 1), ready) for p in plans}
         if self.decision and not lag:
             self.routes = routed(self.decision)
         counts = windows(self.now + timedelta(seconds=10), (0, stable), (int(canary * errors), canary))
         until = self.now + timedelta(seconds=10)
-        self._look(Observed(self.model, servers, self.routes, windows=counts, judged_until=until))
+        self._look(Observed(self.model, servers, self.routes, windows=counts, judged_until=until, free_gpus=gpus))
 
     @rule()
     def look_without_neighbours(self) -> None:
@@ -69,9 +89,10 @@ class Rollout(RuleBasedStateMachine):
     def name_another_version(self, model: type(GOOD)) -> None:  # type: ignore[valid-type]
         self.model = model
 
-    @rule(annotation=st.sampled_from([ABORT, PAUSE, PROMOTE]), model=st.sampled_from([GOOD, NEXT, LATER]))
+    @rule(annotation=st.sampled_from([ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO]),
+          model=st.sampled_from([GOOD, NEXT, LATER]))  # fmt: skip
     def annotate(self, annotation: str, model: type(GOOD)) -> None:  # type: ignore[valid-type]
-        self.annotations = {annotation: revision(model)}
+        self.annotations = {annotation: revision_of(deployment(**self.plan), model).hash}
 
     @rule()
     def remove_annotations(self) -> None:
