@@ -19,6 +19,8 @@ from tidegate_components.evaluation.metrics import logloss
 from tidegate_components.evaluation.predictions import Rows
 from tidegate_components.evaluation.ranking import rank
 
+pytestmark = pytest.mark.xdist_group("simulated")  # drawn once for all
+
 MARGINS = Margins(OBJECTIVES, GUARDS)
 PAIRS = st.lists(
     st.tuples(st.integers(0, 1), *[st.integers(0, 8).map(lambda n: n / 8)] * 2, st.integers(0, 4)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from kafka_broker import Broker, broker
 from unit.components.servers import free_port, mlflow_server, redis_server, serve_all_slots
 from unit.components.sharing import once, shared_folder
 from unit.components.trained import Trained, load_shop, train_shop
+
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+"""Spark and Kafka live for a minute: what the optimizing compiler takes on two cores it does not give back."""
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ def _ingest(kafka: Broker, topic: str, into: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", "from tidegate_pipelines.cli import main; main()", "events", "ingest"]
     command += ["--from", f"kafka://{kafka.address}/{topic}", "--to", str(into), "--batch-rows", "2000"]
     compiled = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    compiled["PYTHONPYCACHEPREFIX"] = str(into.parent / "compiled")  # the next start is ten times faster
+    compiled.setdefault("PYTHONPYCACHEPREFIX", str(into.parent / "compiled"))  # the next start is ten times faster
     return subprocess.Popen(command, env=compiled, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

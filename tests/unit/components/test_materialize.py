@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -194,7 +195,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_what_an_unbroken_run_write
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         goal = moments.randrange(1, 20_000)
         while process.poll() is None and client.dbsize() < goal:
-            pass
+            time.sleep(0.001)
         assert process.poll() is None, "it ended before it could be killed"
         process.kill()
         process.wait(30)

@@ -25,6 +25,8 @@ from tidegate_components.packaging.verify import verify
 from tidegate_pipelines.cli import app
 from unit.components.runs import NAME, Run, rich_run
 
+pytestmark = pytest.mark.xdist_group("package")  # made once for all
+
 runner = CliRunner()
 
 

@@ -19,6 +19,8 @@ from tidegate_components.registry.mlflow_registry import (
 )
 from unit.components.trained import Trained
 
+pytestmark = pytest.mark.xdist_group("mlflow")  # one server for all
+
 
 def test_a_package_is_registered_once_and_fetched_through_the_server(
     mlflow_url: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,8 @@ from tidegate_components.registry.versions import NoSuchVersionError, find, list
 from tidegate_pipelines.cli import app
 from unit.components.packaged import CONFIG, NAME, list_anew, manifest, tiny_package
 
+pytestmark = pytest.mark.xdist_group("mlflow")  # one server for all
+
 runner = CliRunner()
 
 

@@ -190,7 +190,7 @@ def test_two_ranks_learn_what_one_does(launcher: str, tmp_path: Path) -> None:
 
 def test_a_rank_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:
     """kill -9 of one rank after the first checkpoint: torchrun starts both again, and they go on from it."""
-    said = config("wide_deep", epochs=40, early_stopping={"patience": 40})
+    said = config("wide_deep", epochs=16, early_stopping={"patience": 16})
     launch(order(tmp_path, said, out=tmp_path / "one"), "local", 1, quiet)
     broken = order(tmp_path, said, restarts=1)
     killed: list[int] = []
@@ -264,9 +264,10 @@ def test_a_model_of_another_form_is_not_gone_on_from(tmp_path: Path) -> None:
 def test_tables_of_many_rows_are_spread_over_the_ranks(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    said = with_settings(config("dlrm"), {"training.checkpoint_steps": 3})
+    small = {"model.embedding_dim": 4, "model.bottom": [4], "training.checkpoint_steps": 6}
+    said = with_settings(config("dlrm"), small)
     data = said.model_dump(mode="json")
-    data["inputs"]["categorical"][1]["rows"] = 5_000_000
+    data["inputs"]["categorical"][1]["rows"] = 4_200_000
     from tidegate_components.models.config import parse_config
 
     launch(order(tmp_path, parse_config(data)), "torchrun", 2, quiet)
@@ -276,8 +277,8 @@ def test_tables_of_many_rows_are_spread_over_the_ranks(tmp_path: Path) -> None:
         with safe_open(path, framework="pt") as stored:
             names = [key for key in stored.keys() if key.startswith("city@")]  # noqa: SIM118 - it is no mapping
             held |= {key: stored.get_slice(key).get_shape()[0] for key in names}
-    assert sorted(key for key in held if key.endswith("weights")) == ["city@0@weights", "city@2500001@weights"]
-    assert sum(rows for key, rows in held.items() if key.endswith("weights")) == 5_000_002
+    assert sorted(key for key in held if key.endswith("weights")) == ["city@0@weights", "city@2100001@weights"]
+    assert sum(rows for key, rows in held.items() if key.endswith("weights")) == 4_200_002
     assert os.path.exists(tmp_path / "run" / "metrics.json")
 
 

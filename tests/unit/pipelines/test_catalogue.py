@@ -11,6 +11,8 @@ import yaml
 from tidegate_components.code_version import code_version
 from tidegate_pipelines.catalogue import Compiled, PipelineError, compile_pipeline, parse_params
 
+pytestmark = pytest.mark.xdist_group("pipelines")  # kfp compiles once for all: slow where torch is loaded too
+
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:

@@ -17,6 +17,8 @@ from tidegate_pipelines.cli import app
 from tidegate_pipelines.terminal import print_json
 from unit.components.servers import redis_server
 
+pytestmark = pytest.mark.xdist_group("pipelines")  # kfp compiles once for all: slow where torch is loaded too
+
 VIEWS = Path(__file__).parents[3] / "manifests" / "examples"
 runner = CliRunner()
 

@@ -17,6 +17,8 @@ from tidegate_pipelines.catalogue import compile_pipeline
 from tidegate_pipelines.cli import app
 from unit.components.ranking_case import config, sets
 
+pytestmark = pytest.mark.xdist_group("pipelines")  # kfp compiles once for all: slow where torch is loaded too
+
 SPACE = {
     "training.learning_rate": {"low": 0.001, "high": 0.1, "log": True},
     "model.hidden": {"choices": [[16], [16, 8]]},
