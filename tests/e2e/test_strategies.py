@@ -76,7 +76,10 @@ def test_blue_green_previews_switches_at_once_and_goes_back_in_seconds(
         assert _ask(shop, preview, bodies.read_text().splitlines()[0]) == 200
         shop.plugin("promote", name)
         shop.wait_for(name, lambda found: found.status.weight == 100, 30, "all traffic is switched")
-        shop.wait_for(name, _stable_is(trained.second.number), 60, "the new revision is stable")
+        shop.cluster.kubectl.run(
+            "wait", f"md/{name}", "-n", shop.namespace, "--for=condition=Reconciling=False", "--timeout=60s"
+        )
+        assert _stable_is(trained.second.number)(shop.deployment(name))
         begin = time.monotonic()
         shop.plugin("undo", name)
         shop.wait_for(name, _stable_is(trained.first.number), 60, "the old revision is back")
