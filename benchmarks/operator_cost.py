@@ -2,8 +2,8 @@
 
     dev/cluster up; make demo; python benchmarks/operator_cost.py --seconds 300
 
-Needs the development cluster with the operator installed: calls are counted in the API server's audit log, CPU and memory
-are the kernel's figures for the operator's process. Whatever goes on in that time is counted: idle, or a rollout.
+Needs the development cluster with the operator installed: calls are counted in the API server's audit log, CPU and
+memory are the kernel's figures for the operator's process. Whatever goes on meanwhile is counted: idle, or a rollout.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     seconds = parser.parse_args().seconds
     processes = operators()
+    if not processes:
+        print("No operator runs on this machine: `make demo` brings one up.")
+        return
     before, cpu = Counter(calls()), [sum(process.cpu_times()[:2]) for process in processes]
     time.sleep(seconds)
     made = Counter(calls()) - before
