@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tidegate_api.model_deployment import AbTest, BlueGreen, Canary, ModelDeployment, Step
@@ -68,27 +68,29 @@ def _tested(deployment: ModelDeployment, plan: AbTest) -> Stage:
 
 
 def _stepped(plan: Canary) -> tuple[Stage, ...]:
-    found: list[Stage] = []
+    """One stage for each weight, with what follows it; pauses before the first weight are at weight 0."""
+    groups: list[tuple[int, list[Step]]] = []
     for step in plan.steps:
-        found = _with_step(found, step)
-    return tuple(found) if found[-1].weight == FULL else (*found, Stage(FULL, FULL))
+        if step.set_weight is not None:
+            groups.append((step.set_weight, []))
+        elif groups:
+            groups[-1][1].append(step)
+        else:
+            groups.append((0, [step]))
+    found = tuple(_stage(weight, steps) for weight, steps in groups)
+    return found if found[-1].weight == FULL else (*found, Stage(FULL, FULL))
 
 
-def _with_step(found: list[Stage], step: Step) -> list[Stage]:
-    if step.set_weight is not None:
-        return [*found, Stage(step.set_weight, step.set_weight)]
-    last = found[-1] if found else Stage(0, 0)
-    return [*found[:-1], _gated(last, step)]
-
-
-def _gated(stage: Stage, step: Step) -> Stage:
-    """The stage with one more pause or analysis after its weight."""
-    if step.analysis is not None:
-        names = (*stage.objectives, *step.analysis.objectives)
-        return replace(stage, min_samples=step.analysis.min_samples or stage.min_samples, objectives=names)
-    duration = step.pause.duration if step.pause else None
-    return replace(
-        stage, pause=stage.pause + (duration or _NONE), until_promoted=duration is None or stage.until_promoted
+def _stage(weight: int, steps: list[Step]) -> Stage:
+    pauses = [step.pause.duration for step in steps if step.pause]
+    asked = [step.analysis for step in steps if step.analysis]
+    return Stage(
+        weight,
+        capacity=weight,
+        pause=sum((pause for pause in pauses if pause is not None), _NONE),
+        until_promoted=None in pauses,
+        min_samples=max((each.min_samples for each in asked if each.min_samples), default=None),
+        objectives=tuple(name for each in asked for name in each.objectives),
     )
 
 
