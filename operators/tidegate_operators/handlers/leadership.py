@@ -123,6 +123,9 @@ class Leadership:
             return body is not None and self.cluster.write(body)
         except NeighbourError:
             return False
+        except Exception:
+            _log.exception("The Lease %s could not be renewed; it is tried again.", LEASE)
+            return False
 
     def _lose(self) -> None:
         _log.warning("%s no longer leads.", self.identity)

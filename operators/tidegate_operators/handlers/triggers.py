@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = ["reconcile"]
 
 _METRICS_PORT = 9090
 _POLL_SECONDS = 5
+_log = logging.getLogger("tidegate")
 _UNREADABLE = timedelta(minutes=2)
 
 
@@ -84,9 +86,13 @@ async def _follow_aliases(keeper: Keeper, neighbours: Neighbours, aliases: Alias
 
 
 def _versions(neighbours: Neighbours) -> dict[tuple[str, str], str] | None:
+    """Where every alias points; none where the registry does not say, whatever keeps it from doing so."""
     try:
         return neighbours.registry.aliases()
     except NeighbourError:
+        return None
+    except Exception:
+        _log.exception("The registry's aliases could not be read; they are asked for again.")
         return None
 
 
