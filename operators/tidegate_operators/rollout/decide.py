@@ -17,7 +17,7 @@ from tidegate_operators.rollout.judgement import harm
 from tidegate_operators.rollout.observed import Decision, Observed, Plan
 from tidegate_operators.rollout.progress import PROMOTE, is_settled, proceed
 from tidegate_operators.rollout.source import RESTART, UNDO_TO, follow_source
-from tidegate_operators.rollout.wording import capital
+from tidegate_operators.rollout.wording import capital, share_of
 
 __all__ = ["ABORT", "PAUSE", "PROMOTE", "RESTART", "UNDO_TO", "decide"]
 
@@ -113,7 +113,8 @@ def _ended_by_person_or_guard(
     culprit = harm(deployment.spec.analysis, canary.evidence)
     if culprit is None:
         return None
-    message = f"{title} was rolled back at {course.status.weight} % of the traffic because of {culprit.message}"
+    share = share_of(deployment, course.status.weight)
+    message = f"{title} was rolled back at {share} because of {culprit.message}"
     return end(deployment, course, canary, "rolledBack", "GuardFailed", message, now)
 
 

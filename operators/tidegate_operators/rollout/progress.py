@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus, RevisionStatus
+from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import (
     Course,
     asked,
@@ -19,7 +19,7 @@ from tidegate_operators.rollout.evidence import start_step
 from tidegate_operators.rollout.judgement import lacking_samples, unproven, unread
 from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.steps import FULL, Stage, grid_floor
-from tidegate_operators.rollout.wording import capital, seconds
+from tidegate_operators.rollout.wording import capital, seconds, share_of
 
 __all__ = ["PROMOTE", "is_settled", "proceed"]
 
@@ -51,7 +51,7 @@ def _grant(deployment: ModelDeployment, observed: Observed, course: Course) -> C
         return course
     granted = course.with_status(weight=stage.weight)
     begins = canary.step == 0 and course.status.stable is not None
-    return granted.announcing(_step_started(canary.revision, "starts with", stage.weight)) if begins else granted
+    return granted.announcing(_step_started(deployment, canary, "starts with", stage.weight)) if begins else granted
 
 
 def _mark_effective(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:
@@ -172,7 +172,7 @@ def _lacking_proof(
 def _where(deployment: ModelDeployment, course: Course, canary: CanaryStatus, verb: str = "has") -> str:
     number = len(plan_of(deployment, course.status, canary))
     title = capital(canary.revision.title)
-    return f"{title} {verb} {course.status.weight} % of the traffic, step {canary.step + 1} of {number}"
+    return f"{title} {verb} {share_of(deployment, course.status.weight)}, step {canary.step + 1} of {number}"
 
 
 def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, now: datetime) -> Course:
@@ -180,16 +180,16 @@ def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, 
     if canary.step >= len(plan) - 1:
         return promote(deployment, course, canary, now)
     following = len(plan) - 1 if asked(deployment, PROMOTE, canary) else canary.step + 1
-    said = _step_started(canary.revision, "moves on to", plan[following].weight)
+    said = _step_started(deployment, canary, "moves on to", plan[following].weight)
     moved = course.with_canary(
         canary, step=following, step_started_at=now, weight_since=None, evidence=start_step(canary.evidence)
     )
     return moved.announcing(said)
 
 
-def _step_started(revision: RevisionStatus, verb: str, weight: int) -> Announcement:
-    message = f"{capital(revision.title)} {verb} {weight} % of the traffic."
-    return Announcement("Normal", "StepStarted", message, revision.hash, weight)
+def _step_started(deployment: ModelDeployment, canary: CanaryStatus, verb: str, weight: int) -> Announcement:
+    message = f"{capital(canary.revision.title)} {verb} {share_of(deployment, weight)}."
+    return Announcement("Normal", "StepStarted", message, canary.revision.hash, weight)
 
 
 def _expire(

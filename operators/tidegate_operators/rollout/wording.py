@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tidegate_api.model_deployment import Analysis, Evidence, Metric, Tally
+from tidegate_api.model_deployment import Analysis, Evidence, Metric, ModelDeployment, Tally
 from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
+from tidegate_operators.rollout.steps import FULL
 
-__all__ = ["capital", "metric_sentence", "seconds"]
+__all__ = ["capital", "metric_sentence", "seconds", "share_of"]
 
 
 def metric_sentence(analysis: Analysis, metric: Metric, item: Evidence) -> str:
@@ -55,6 +56,14 @@ def _is_share(metric: Metric) -> bool:
 
 def _amount(metric: Metric, value: float, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} %" if _is_share(metric) else f"{value:{sign}.4g}"
+
+
+def share_of(deployment: ModelDeployment, weight: int) -> str:
+    """What the canary has, in words: of a test by values nobody knows the share beforehand."""
+    test = deployment.spec.strategy.ab_test
+    if test is not None and test.values and 0 < weight < FULL:
+        return f"the requests whose {test.header} is {' or '.join(test.values)}"
+    return f"{weight} % of the traffic"
 
 
 def seconds(duration: timedelta) -> str:

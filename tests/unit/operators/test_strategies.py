@@ -157,6 +157,7 @@ def test_a_test_by_values_leaves_everybody_else_with_stable() -> None:
         (f"ctr-ranker-{revision(NEXT)}", {"beta", "staff"}),
         (f"ctr-ranker-{revision(GOOD)}", {None}),
     ]
+    assert "has the requests whose x-group is beta or staff" in (story.status.message or "")
 
 
 def test_before_and_after_a_test_all_traffic_is_with_stable() -> None:
