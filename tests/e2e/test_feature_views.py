@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from live import Live, Trained, register_reading, registry
+from live import Live, Trained, registry
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.online import open_store
@@ -147,7 +147,8 @@ def test_a_model_waits_for_its_view_and_then_holds_its_schema(
     live: Live, view: dict[str, Any], folder: str, trained: Trained
 ) -> None:
     schema = FeatureView.parse(view).schema_hash
-    live.name_version(register_reading(live, trained, {folder: schema}), folder)
+    live.name_views(trained.reading.number, {folder: schema})
+    live.name_version(trained.reading, folder)
     live.deploy(folder, registry(folder))
     try:
         live.wait_for_reason("modeldeployment", folder, "FeaturesReady", "FeatureViewMissing")
