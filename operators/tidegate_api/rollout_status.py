@@ -128,6 +128,7 @@ class CanaryStatus(Value):
     baseline_replicas: Annotated[
         int | None, Field(description="Pods of stable at the start, where it gives them up one by one.")
     ] = None
+    plan: Annotated[str | None, Field(description="Hash of the strategy that `step` counts in.")] = None
     step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
     started_at: Time
     step_started_at: Annotated[Time, Field(description="The deadline counts from here; paused time shifts it.")]

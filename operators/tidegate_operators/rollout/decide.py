@@ -15,7 +15,7 @@ from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.evidence import accumulate
 from tidegate_operators.rollout.judgement import harm
 from tidegate_operators.rollout.observed import Decision, Observed, Plan
-from tidegate_operators.rollout.progress import PROMOTE, is_settled, proceed
+from tidegate_operators.rollout.progress import PROMOTE, is_settled, proceed, replan
 from tidegate_operators.rollout.source import RESTART, UNDO_TO, follow_source
 from tidegate_operators.rollout.wording import capital, share_of
 
@@ -67,6 +67,8 @@ def _run_canary(
     deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, now: datetime
 ) -> Course:
     """One look at the rollout under way: judge, then move."""
+    course = replan(deployment, course, now)
+    canary = course.status.canary or canary
     judged = course.status.stable is not None and not canary.undo
     canary = _count_pause(deployment, canary, now)
     canary = _collect(deployment, observed, canary) if judged else canary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from tidegate_api.hashes import content_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import (
     Course,
@@ -21,9 +22,28 @@ from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.steps import FULL, Stage, grid_floor
 from tidegate_operators.rollout.wording import capital, seconds, share_of
 
-__all__ = ["PROMOTE", "is_settled", "proceed"]
+__all__ = ["PROMOTE", "is_settled", "proceed", "replan"]
 
 PROMOTE = "tidegate.dev/promote"
+_HASH_LENGTH = 8
+
+
+def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course:
+    """Where the strategy was edited under way, find the step anew: the last whose weight the canary has already."""
+    canary = course.status.canary
+    plan = content_hash(deployment.spec.strategy.to_dict())[:_HASH_LENGTH]
+    if canary is None or canary.plan == plan:
+        return course
+    if canary.plan is None:
+        return course.with_canary(canary, plan=plan)
+    stages = plan_of(deployment, course.status, canary)
+    reached = [number for number, stage in enumerate(stages) if stage.weight <= course.status.weight < FULL]
+    step = max(reached, default=0)
+    changes = {"plan": plan, "step": step, "step_started_at": now, "weight_since": None}
+    moved = course.with_canary(canary, evidence=start_step(canary.evidence), **changes)
+    title = capital(canary.revision.title)
+    message = f"The strategy was edited: {title} goes on at step {step + 1} of {len(stages)}."
+    return moved.announcing(Announcement("Normal", "StrategyChanged", message, canary.revision.hash))
 
 
 def proceed(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:

@@ -236,3 +236,30 @@ def test_spec_and_stories_agree_on_defaults() -> None:
     canary = deployment(strategy={"canary": {}}).spec.strategy.canary
     assert canary is not None
     assert [step.set_weight for step in canary.steps] == [1, 5, 20, 100]
+
+
+def test_an_edited_strategy_never_jumps_ahead() -> None:
+    many = [{"setWeight": weight} for weight in (1, 2, 5, 10, 20)]
+    story = canarying_at(20, strategy={"canary": {"steps": many}})
+    for plan, weight in (
+        ({"canary": {"steps": [{"setWeight": 10}, {"setWeight": 50}]}}, 10),
+        ({"canary": {"steps": many}}, 10),
+        ({"abTest": {"header": "x-bucket", "percent": 30, "minDuration": "1h"}}, 30),
+        ({"blueGreen": {"autoPromotionEnabled": False}}, 0),
+    ):
+        story.spec |= {"strategy": plan} | ({"analysis": _analysis()} if "blueGreen" in plan else {})
+        story.looks(3)
+        assert story.status.weight == weight, plan
+    assert story.said.count("StrategyChanged") == 4
+
+
+def canarying_at(weight: int, **spec: Any) -> Story:
+    """Version 2 has come to a weight, with samples enough for each one before."""
+    story = serving(**spec)
+    story.model = NEXT
+    story.looks(3)
+    for _ in range(40):
+        if story.status.weight == weight:
+            return story
+        story.judged((0, 900), (0, 120))
+    raise AssertionError(story.status.message)
