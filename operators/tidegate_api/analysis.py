@@ -102,6 +102,10 @@ class Metric(Value):
         ),
         rule("has(self.threshold) || has(self.margin)", "a metric that compares canary with stable needs a margin"),
         rule("!has(self.threshold) || self.role == 'guard'", "a threshold can only be a guard"),
+        rule(
+            "!has(self.margin) || has(self.mean) || has(self.external) || self.margin < 1.0",
+            "the margin of a share must be below 1: half a percent is 0.005",
+        ),
     ]
 
     name: MetricName
@@ -119,6 +123,12 @@ class Metric(Value):
     external: External | None = None
     threshold: Threshold | None = None
 
+    @model_validator(mode="after")
+    def _margin_of_a_share(self) -> Metric:
+        if (self.margin or 0.0) >= 1 and not (self.mean or self.external):
+            raise ValueError(f"a margin below 1 for a share (it is {self.margin:g}; half a percent is 0.005)")
+        return self
+
     @property
     def compares(self) -> bool:
         """Whether the canary is compared with stable; a threshold looks at the canary alone."""
@@ -134,6 +144,13 @@ class Metric(Value):
 class Analysis(Value):
     """What a rollout is judged by."""
 
+    rules: ClassVar = [
+        rule(
+            "!has(self.interval) || self.interval.matches('[smhd]$') && !self.interval.matches('[mu]s$')",
+            "interval must be whole seconds, e.g. 15s",
+        )
+    ]
+
     interval: PositiveDuration = Field(default="15s", validate_default=True)
     """Length of the intervals that are compared."""
     error_level: Annotated[
@@ -147,3 +164,9 @@ class Analysis(Value):
         ),
     ] = []
     """What is judged. Nothing is judged that is not listed."""
+
+    @model_validator(mode="after")
+    def _whole_seconds(self) -> Analysis:
+        if self.interval % timedelta(seconds=1):
+            raise ValueError("an interval of whole seconds, e.g. 15s")
+        return self

@@ -135,7 +135,11 @@ class ModelDeployment(Resource):
         rule(
             "self.metadata.name.size() <= 54",
             "metadata.name must have at most 54 characters: a revision's hash is added to it",
-        )
+        ),
+        rule(
+            "!self.metadata.name.matches('-(grpc|preview|versioned|unjudged)$')",
+            "metadata.name must not end in -grpc, -preview, -versioned or -unjudged: routes and Services are called so",
+        ),
     ]
 
     kind: Literal["ModelDeployment"] = "ModelDeployment"

@@ -31,6 +31,7 @@ class ResolvedModel(Value):
 
     digest: str
     uri: str
+    name: Annotated[str | None, Field(description="The registered model.")] = None
     version: Annotated[str | None, Field(description="The registry's version number.")] = None
     feature_views: Annotated[dict[str, str], Field(description="schemaHash of each view that the model reads.")] = {}
 
@@ -96,6 +97,7 @@ class Evidence(Value):
     """What one metric has shown so far in this rollout: running totals, never more than one interval behind."""
 
     metric: str
+    definition: Annotated[str | None, Field(description="Hash of the metric: another one starts from nothing.")] = None
     stable: Tally = Tally()
     canary: Tally = Tally()
     step_samples: StepSamples = StepSamples()

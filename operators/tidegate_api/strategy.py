@@ -14,6 +14,13 @@ from tidegate_api.resource import Value, rule
 __all__ = ["AbTest", "BlueGreen", "Canary", "Pause", "Shadow", "Step", "StepAnalysis", "Strategy"]
 
 
+_IN_HOURS = (
+    "(self.{0}Duration.endsWith('d') ? duration(string(int(self.{0}Duration.replace('d', '')) * 24) + 'h') "
+    ": duration(self.{0}Duration))"
+)
+"""A duration as CEL has it, which knows no days."""
+
+
 class Pause(Value):
     """A wait: of a stated time, or until a person promotes."""
 
@@ -103,8 +110,7 @@ class AbTest(Value):
         ),
         rule(
             "!has(self.minDuration) || !has(self.maxDuration) || "
-            "duration(self.minDuration.replace('d', 'h')) <= duration(self.maxDuration.replace('d', 'h'))"
-            " || self.minDuration.endsWith('d') != self.maxDuration.endsWith('d')",
+            f"{_IN_HOURS.format('min')} <= {_IN_HOURS.format('max')}",
             "minDuration must not exceed maxDuration",
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,9 @@ import httpx
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.rollout.counting import Series
 
-__all__ = ["Prometheus"]
+__all__ = ["UNREACHABLE", "Prometheus"]
+
+UNREACHABLE = "PrometheusUnreachable"
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -34,6 +37,11 @@ class Prometheus:
         found = self._get("query", query=query, time=_unix(at))
         if found["resultType"] == "scalar":
             return float(found["result"][1])
+        if found["resultType"] != "vector":
+            said = (
+                f"The query {query} yields a {found['resultType']}, not a number; correct the metric in spec.analysis"
+            )
+            raise NeighbourError("QueryRefused", said)
         return float(found["result"][0]["value"][1]) if found["result"] else None
 
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
@@ -42,7 +50,7 @@ class Prometheus:
             body: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NeighbourError(
-                "PrometheusUnreachable",
+                UNREACHABLE,
                 f"Prometheus at {self._url} does not answer ({type(error).__name__}): the rollout holds until it does; "
                 "check the address in PROMETHEUS_URL and the pod",
             ) from error
@@ -59,6 +67,7 @@ def _unix(moment: datetime) -> str:
 
 
 def _series(item: dict[str, Any], grid: Sequence[datetime]) -> Series:
-    values = {round(float(at), 3): float(value) for at, value in item["values"]}
+    samples = ((round(float(at), 3), float(value)) for at, value in item.get("values", []))
+    values = {at: value for at, value in samples if math.isfinite(value)}
     points = tuple(values.get(round(moment.timestamp(), 3)) for moment in grid)
     return Series(revision=item["metric"].get("tidegate_revision", ""), values=points)

@@ -43,8 +43,16 @@ class Registry:
         if not digest or not uri:
             message = f"Version {version.version} of {source.name} has no tag {DIGEST_TAG} or {PACKAGE_TAG}: register"
             raise NeighbourError("NotAPackage", f"{message} it with the pipeline, which packages and signs it")
-        views = json.loads(version.tags.get(FEATURE_VIEWS_TAG) or "{}")
-        return ResolvedModel(digest=digest, uri=uri, version=str(version.version), feature_views=views)
+        try:
+            views = json.loads(version.tags.get(FEATURE_VIEWS_TAG) or "{}")
+            return ResolvedModel(
+                digest=digest, uri=uri, name=source.name, version=str(version.version), feature_views=views
+            )
+        except ValueError as error:
+            message = (
+                f"Version {version.version} of {source.name} has a tag {FEATURE_VIEWS_TAG} that is no JSON object of"
+            )
+            raise NeighbourError("NotAPackage", f"{message} names and schemaHashes: register it again") from error
 
     def aliases(self) -> dict[tuple[str, str], str]:
         """Where every alias of every model points: version by (model, alias), by pages of a thousand models."""
@@ -58,8 +66,8 @@ class Registry:
             if not token:
                 return found
 
-    def record(self, source: RegistrySource, entry: HistoryEntry) -> None:
-        """Tell the version how its rollout ended; of a promoted one, move the promoted alias. Safe to repeat."""
+    def record(self, source: RegistrySource, entry: HistoryEntry, serves: bool) -> None:
+        """Tell the version how its rollout ended; the promoted alias moves to the one that serves. Safe to repeat."""
         number = entry.revision.version
         if number is None:
             return
@@ -68,7 +76,7 @@ class Registry:
         for key, value in facts.items():
             self._tag(source.name, number, f"tidegate.{key}", value, gone)
         self._call(lambda c: c.update_model_version(source.name, number, description=entry.message), gone)
-        if entry.outcome == "promoted" and source.promoted_alias:
+        if entry.outcome == "promoted" and serves and source.promoted_alias:
             alias = source.promoted_alias
             self._call(lambda c: c.set_registered_model_alias(source.name, alias, number), gone)
 

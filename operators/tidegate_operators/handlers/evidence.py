@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import CanaryStatus, External, Metric, ModelDeployment
 from tidegate_operators.adapters.errors import NeighbourError
-from tidegate_operators.adapters.prometheus import Prometheus
+from tidegate_operators.adapters.prometheus import UNREACHABLE, Prometheus
 from tidegate_operators.rollout.counting import Series, mean_windows, windows
 from tidegate_operators.rollout.observed import Estimate, Failure, Window
 from tidegate_operators.rollout.profiles import Profile, Question, question, track, unseen
@@ -20,6 +21,8 @@ __all__ = ["read_evidence"]
 _SETTLE = timedelta(seconds=2)
 # Catching up after an outage goes by this many intervals a look.
 _MOST_INTERVALS = 500
+# Counters are looked up from so long before, so that one whose last scrape failed is not taken for a new one.
+_LOOKBACK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class _Look:
 def read_evidence(
     deployment: ModelDeployment, prometheus: Prometheus, profile: Profile, now: datetime
 ) -> tuple[list[Window], datetime | None, Failure | None]:
-    """The windows since the last judged interval, to where they reach, and what could not be read."""
+    """The windows since the last judged interval, to where they reach, and what could not be read.
+
+    A metric that cannot be answered blinds no other: it has no samples, which holds the rollout. While Prometheus is
+    away nothing is judged, and all of it later.
+    """
     canary, stable = deployment.status.canary, deployment.status.stable
     if canary is None or stable is None or not deployment.spec.analysis.metrics:
         return [], None, None
@@ -45,10 +52,15 @@ def read_evidence(
     if len(grid) < 2:
         return [], None, _lasting_failure(deployment)
     look = _Look(prometheus, profile, deployment, stable.hash, canary.revision.hash, grid)
-    try:
-        return [window for metric in deployment.spec.analysis.metrics for window in _read(look, metric)], grid[-1], None
-    except NeighbourError as error:
-        return [], None, error.failure
+    found, failures = [], []
+    for metric in deployment.spec.analysis.metrics:
+        try:
+            found += _read(look, metric)
+        except NeighbourError as error:
+            failures.append(error.failure)
+    if any(failure.reason == UNREACHABLE for failure in failures):
+        return [], None, failures[0]
+    return found, grid[-1], next(iter(failures), None)
 
 
 def _lasting_failure(deployment: ModelDeployment) -> Failure | None:
@@ -108,12 +120,21 @@ def _answer(look: _Look, asked: Question) -> list[Window]:
             "state slowRequests.above as an edge of its latency histogram"
         )
         raise NeighbourError("BucketNotFound", message)
-    grid, stable, canary = look.grid, look.stable, look.canary
+    grid, stable, canary = _with_past(look.grid), look.stable, look.canary
     if asked.squares:
         squares = [series for selector in asked.squares for series in _counters(look, selector)]
-        return mean_windows(asked.metric, grid, stable, canary, sums=events, squares=squares, counts=trials)
-    return windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
+        found = mean_windows(asked.metric, grid, stable, canary, sums=events, squares=squares, counts=trials)
+    else:
+        found = windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
+    return [window for window in found if window.start >= look.grid[0]]
 
 
 def _counters(look: _Look, selector: str) -> list[Series]:
-    return look.prometheus.counters(selector, look.grid)
+    return look.prometheus.counters(selector, _with_past(look.grid))
+
+
+def _with_past(grid: Sequence[datetime]) -> list[datetime]:
+    """The grid, begun earlier by the lookback: at least one interval, and 60 at the most."""
+    interval = grid[1] - grid[0]
+    before = min(60, max(1, _LOOKBACK // interval))
+    return [grid[0] - k * interval for k in range(before, 0, -1)] + list(grid)

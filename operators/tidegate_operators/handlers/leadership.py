@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,8 @@ LEASE = "tidegate-operator"
 _DURATION = timedelta(seconds=10)
 _GIVE_UP = timedelta(seconds=7)
 _PERIOD = timedelta(seconds=2)
+# How far the clocks of two nodes may be apart.
+_SKEW = timedelta(seconds=3)
 _log = logging.getLogger("tidegate")
 
 Body = dict[str, Any]
@@ -64,7 +67,8 @@ def _has_expired(spec: Mapping[str, Any], now: datetime) -> bool:
     renewed = spec.get("renewTime")
     if renewed is None:
         return True
-    return now - datetime.fromisoformat(renewed) > timedelta(seconds=int(spec.get("leaseDurationSeconds", 0)))
+    length = timedelta(seconds=int(spec.get("leaseDurationSeconds", 0)))
+    return now - datetime.fromisoformat(renewed) > length + (_SKEW if spec.get("holderIdentity") else timedelta(0))
 
 
 def _body(lease: Mapping[str, Any] | None, namespace: str) -> Body:
@@ -90,11 +94,15 @@ class Leadership:
     async def hold(self) -> None:
         """Renew or claim, again and again; on cancellation let the Lease go."""
         try:
-            while True:
-                await asyncio.to_thread(self.renew, datetime.now(UTC))
-                await asyncio.sleep(_PERIOD.total_seconds())
+            with ThreadPoolExecutor(1, thread_name_prefix="lease") as alone:  # never behind looks
+                while True:
+                    await asyncio.get_running_loop().run_in_executor(alone, self._renew_now)
+                    await asyncio.sleep(_PERIOD.total_seconds())
         finally:
             self.let_go()
+
+    def _renew_now(self) -> None:
+        self.renew(datetime.now(UTC))
 
     def renew(self, now: datetime) -> None:
         """One try. Whoever could not renew for a while no longer leads: another may."""

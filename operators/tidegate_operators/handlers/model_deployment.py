@@ -106,18 +106,21 @@ def _record(
     """Tell the registry of every ended rollout that it has not heard of; what fails is told at the next look."""
     if all(entry.recorded for entry in status.history):
         return status
-    entries = [_told(deployment, entry, neighbours) for entry in status.history]
+    stable = status.stable.hash if status.stable else None
+    entries = [_told(deployment, entry, stable, neighbours) for entry in status.history]
     return status.model_copy(update={"history": entries})
 
 
-def _told(deployment: ModelDeployment, entry: HistoryEntry, neighbours: Neighbours) -> HistoryEntry:
+def _told(deployment: ModelDeployment, entry: HistoryEntry, stable: str | None, neighbours: Neighbours) -> HistoryEntry:
+    """The entry, recorded where the registry took it; of a version that is gone there is nobody to tell."""
     source = deployment.spec.model.registry
     if entry.recorded or source is None:
         return entry
     try:
-        neighbours.registry.record(source, entry)
-    except NeighbourError:
-        return entry
+        neighbours.registry.record(source, entry, serves=entry.revision.hash == stable)
+    except NeighbourError as error:
+        if error.failure.reason != "ModelNotFound":
+            return entry
     return entry.model_copy(update={"recorded": True})
 
 

@@ -19,7 +19,7 @@ from tidegate_operators.resources.routes import ROUTE_KINDS, route_name, route_w
 from tidegate_operators.resources.server import FETCH_CONTAINER
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 from tidegate_operators.rollout.profiles import Profile, profile_of
-from tidegate_operators.rollout.source import revision_of
+from tidegate_operators.rollout.source import UNDO_TO, revision_of
 
 __all__ = ["observe"]
 
@@ -62,7 +62,8 @@ def _model(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Resolve
 def _known_version(deployment: ModelDeployment, found: ResolvedModel) -> ResolvedModel:
     """A version is resolved to a digest once: tags that change later change nothing."""
     known = deployment.status.source
-    return known if known is not None and known.version == found.version else found
+    same = known is not None and (known.name, known.version) == (found.name, found.version)
+    return known if known is not None and same else found
 
 
 def _free_gpus(
@@ -74,7 +75,9 @@ def _free_gpus(
         return None
     stable, rejected = status.stable, status.rejected
     target = revision_of(deployment, model).hash
-    if target in (stable.hash if stable else None, rejected.hash if rejected else None):
+    undo = deployment.metadata.annotations.get(UNDO_TO)
+    stays = target in (stable.hash if stable else None, rejected.hash if rejected else None)
+    if stays and undo in (None, status.undone_to):
         return None
     try:
         return free_gpus(neighbours.cluster.list("Node", "", {}), neighbours.cluster.list("Pod", "", {}))

@@ -23,15 +23,22 @@ class Series:
 def increases(series: Sequence[Series], revision: str, points: int) -> list[float | None]:
     """How much a revision's counters grew in each of the `points - 1` intervals; none where nothing was scraped.
 
-    A counter that falls was reset and counts from zero. A counter that appears counts from zero too, provided that
-    other series were being scraped at the interval's start; else its history is unknown and the interval is missing.
+    A counter that falls was reset and counts from zero. A sample that lacks is bridged: what grew meanwhile is counted
+    when the next one comes. A counter that was never seen before counts from zero too, provided that other series were
+    being scraped at the interval's start; else its history is unknown and the interval is missing.
     """
     scraped = [any(item.values[k] is not None for item in series) for k in range(points)]
-    own = [item for item in series if item.revision == revision]
-    return [
-        sum(_growth(item.values[k], item.values[k + 1]) for item in own) if scraped[k] and own else None
-        for k in range(points - 1)
-    ]
+    own = [_growths(item.values) for item in series if item.revision == revision]
+    return [sum(each[k] for each in own) if scraped[k] and own else None for k in range(points - 1)]
+
+
+def _growths(values: Sequence[float | None]) -> list[float]:
+    """How much one counter grew in each interval, from the last value that was seen of it."""
+    found, last = [], values[0]
+    for value in values[1:]:
+        found.append(_growth(last, value))
+        last = last if value is None else value
+    return found
 
 
 def _growth(before: float | None, after: float | None) -> float:

@@ -121,12 +121,16 @@ def _ended_by_person_or_guard(
 
 
 def _let_go(observed: Observed, course: Course, now: datetime) -> Course:
-    """Forget a retiring revision when the gateway has had time to let it go, or when it is wanted again."""
+    """Forget a retiring revision when the gateway has had time to let it go, or when it is wanted again.
+
+    The time counts from when the gateway has taken the routes without it.
+    """
     status = course.status
     wanted = {revision.hash for revision in status.live}
-    settled = is_settled(observed, status)
-    kept = [r for r in status.retiring if r.revision.hash not in wanted and not (settled and now - r.since >= _DRAIN)]
-    return course.with_status(retiring=kept)
+    leaving = [r for r in status.retiring if r.revision.hash not in wanted]
+    if is_settled(observed, status):
+        return course.with_status(retiring=[r for r in leaving if now - r.since < _DRAIN])
+    return course.with_status(retiring=[r.model_copy(update={"since": now}) for r in leaving])
 
 
 def _plans(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> tuple[Plan, ...]:
@@ -144,9 +148,19 @@ def _stable_plan(deployment: ModelDeployment, observed: Observed, status: ModelD
     if status.canary is None:
         return [Plan(status.stable, least)]
     if status.canary.baseline_replicas is not None:
-        left = status.canary.baseline_replicas - needed(deployment, observed, status, status.canary)
-        return [Plan(status.stable, max(1, left), most=max(1, left))]
+        left = _left_to_stable(deployment, observed, status, status.canary, status.canary.baseline_replicas)
+        return [Plan(status.stable, left, most=left)]
     return [Plan(status.stable, max(least, server_of(observed, status.stable.hash).replicas))]
+
+
+def _left_to_stable(
+    deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, canary: CanaryStatus, of: int
+) -> int:
+    """Pods of `of` that stable keeps: it gives up one more only once the canary has one more at work."""
+    plan = deployment.spec.strategy.canary
+    spare = plan.max_unavailable if plan else 0
+    ready = server_of(observed, canary.revision.hash).ready
+    return max(1, of - needed(deployment, observed, status, canary), of - spare - ready)
 
 
 def _canary_plan(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> list[Plan]:

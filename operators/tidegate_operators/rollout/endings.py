@@ -62,7 +62,7 @@ def end(
     kept = _trim([*course.status.history, entry], deployment.spec.revision_history_limit)
     changed = course.with_status(
         canary=None, weight=0, verdict=verdict, history=kept, retiring=_retiring(course, canary, outcome, now),
-        rejected=canary.revision if outcome in _REJECTED else course.status.rejected,
+        rejected=canary.revision if outcome in _REJECTED and not canary.undo else course.status.rejected,
     )  # fmt: skip
     kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
     weight = FULL if outcome == "promoted" else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from tidegate_api.hashes import content_hash
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, StepSamples, Tally
 from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.observed import Estimate, Window
@@ -19,6 +20,9 @@ __all__ = ["accumulate", "start_step"]
 _BURN_IN = 100
 # The mixture is narrowest at this many times minSamples.
 _NARROWEST_AT = 4
+_HASH_LENGTH = 8
+# Of an estimate: beyond these bounds somebody divided by nothing.
+_LEAST_VARIANCE = 1e-30
 
 
 def accumulate(
@@ -28,11 +32,19 @@ def accumulate(
     known = {item.metric: item for item in evidence}
     fresh = list(windows)
     for metric in analysis.metrics:
-        item = known.get(metric.name, Evidence(metric=metric.name))
+        item = _of_this_definition(metric, known.get(metric.name))
         for window in sorted((w for w in fresh if w.metric == metric.name), key=lambda w: w.start):
             item = _add(analysis, metric, item, window, weight_since)
         known[metric.name] = _told(analysis, metric, item)
     return [known[metric.name] for metric in analysis.metrics]
+
+
+def _of_this_definition(metric: Metric, known: Evidence | None) -> Evidence:
+    """What is known of the metric as it stands; of another by that name nothing is taken over."""
+    definition = content_hash(metric.to_dict())[:_HASH_LENGTH]
+    if known is None or known.definition not in (None, definition):
+        return Evidence(metric=metric.name, definition=definition)
+    return known.model_copy(update={"definition": definition})
 
 
 def start_step(evidence: Iterable[Evidence]) -> list[Evidence]:
@@ -62,7 +74,8 @@ def _add_reading(metric: Metric, item: Evidence, window: Window) -> Evidence:
     low = -math.inf if bounds.min is None else bounds.min
     high = math.inf if bounds.max is None else bounds.max
     failed = not low <= window.value <= high
-    return item.model_copy(update={"value": window.value, "failures": item.failures + failed})
+    value = window.value if math.isfinite(window.value) else item.value
+    return item.model_copy(update={"value": value, "failures": item.failures + failed})
 
 
 def _as_counts(item: Evidence, window: Window) -> Window:
@@ -92,8 +105,8 @@ def _compared(analysis: Analysis, metric: Metric, item: Evidence, window: Window
 
 def _of_estimates(item: Evidence, estimates: tuple[Estimate, Estimate] | None) -> dict[str, Any]:
     """The newest estimates stand for all before them; the first ones only say what scale to look for."""
-    variance = sum(each.standard_error**2 for each in estimates) if estimates else 0.0
-    if estimates is None or not variance or not math.isfinite(variance):
+    variance = sum(each.standard_error * each.standard_error for each in estimates) if estimates else 0.0
+    if estimates is None or not _LEAST_VARIANCE < variance < 1 / _LEAST_VARIANCE:
         return {}
     information = 1 / variance
     if item.prior is None:

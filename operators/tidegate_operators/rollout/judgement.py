@@ -52,7 +52,8 @@ def lacking_samples(analysis: Analysis, evidence: Iterable[Evidence], least: int
 
 def unread(analysis: Analysis, evidence: Iterable[Evidence]) -> Evidence | None:
     """The first threshold metric that has never had a reading: missing data is no success."""
-    return next((e for m, e in _pairs(analysis, evidence) if m.threshold is not None and e.value is None), None)
+    pairs = _pairs(analysis, evidence)
+    return next((e for m, e in pairs if m.threshold is not None and e.value is None and not e.failures), None)
 
 
 def _samples(item: Evidence) -> float:

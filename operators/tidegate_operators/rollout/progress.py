@@ -31,13 +31,14 @@ _HASH_LENGTH = 8
 def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course:
     """Where the strategy was edited under way, find the step anew: the last whose weight the canary has already."""
     canary = course.status.canary
-    plan = content_hash(deployment.spec.strategy.to_dict())[:_HASH_LENGTH]
-    if canary is None or canary.plan == plan:
+    if canary is None:
         return course
-    if canary.plan is None:
-        return course.with_canary(canary, plan=plan)
     stages = plan_of(deployment, course.status, canary)
-    reached = [number for number, stage in enumerate(stages) if stage.weight <= course.status.weight < FULL]
+    kind = next(iter(deployment.spec.strategy.to_dict()))
+    plan = content_hash({"kind": kind, "weights": [stage.weight for stage in stages]})[:_HASH_LENGTH]
+    if canary.plan in (plan, None):
+        return course if canary.plan else course.with_canary(canary, plan=plan)
+    reached = [number for number, stage in enumerate(stages) if stage.weight <= course.status.weight]
     step = max(reached, default=0)
     changes = {"plan": plan, "step": step, "step_started_at": now, "weight_since": None}
     moved = course.with_canary(canary, evidence=start_step(canary.evidence), **changes)
@@ -80,12 +81,20 @@ def _mark_effective(deployment: ModelDeployment, observed: Observed, course: Cou
     if canary is None:
         return course
     stage = stage_of(deployment, course.status, canary)
-    if not _has_its_share(deployment, observed, course, stage) or not is_settled(observed, course.status):
-        return course.with_canary(canary, weight_since=None)
+    if not _has_its_share(deployment, observed, course, stage):
+        return _lost(course, canary, stage, now)
+    if not is_settled(observed, course.status):
+        return course
     judges = grid_floor(now, deployment.spec.analysis.interval) if stage.capacity else None
     return course.with_canary(
         canary, weight_since=canary.weight_since or now, judged_until=canary.judged_until or judges
     )
+
+
+def _lost(course: Course, canary: CanaryStatus, stage: Stage, now: datetime) -> Course:
+    """The weight is not given, or was taken back. Whoever waits for a person has its deadline anew then."""
+    anew = stage.until_promoted and canary.weight_since is not None
+    return course.with_canary(canary, weight_since=None, step_started_at=now if anew else canary.step_started_at)
 
 
 def _has_its_share(deployment: ModelDeployment, observed: Observed, course: Course, stage: Stage) -> bool:
@@ -119,14 +128,15 @@ def _overdue(deployment: ModelDeployment, canary: CanaryStatus, stage: Stage, no
     deadline = deployment.spec.progress_deadline
     late = max((metric.label_delay for metric in deployment.spec.analysis.metrics), default=timedelta(0))
     passed = now - canary.step_started_at > deadline + stage.pause + stage.keep + late
-    return f"the progress deadline of {seconds(deadline)}" if passed and not stage.until_promoted else None
+    waits = stage.until_promoted and since is not None
+    return f"the progress deadline of {seconds(deadline)}" if passed and not waits else None
 
 
 def _reason_to_hold(
     deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage, now: datetime
 ) -> str | None:
     """Why the rollout stays where it is, in one sentence; none when it may move on."""
-    if canary.weight_since is None:
+    if canary.weight_since is None or not is_settled(observed, course.status):
         return _not_in_force(deployment, observed, course, canary, stage)
     where = _where(deployment, course, canary)
     if now - canary.weight_since < stage.keep:
@@ -163,11 +173,10 @@ def _lacking_evidence(
 ) -> str | None:
     analysis = deployment.spec.analysis
     least = stage.min_samples or analysis.min_samples
-    compared = stage.capacity > 0 and stage.weight < FULL
-    if not compared:
+    if not stage.capacity:
         return None
     why = f" ({observed.metrics_failure.message})" if observed.metrics_failure else ""
-    lacking = lacking_samples(analysis, canary.evidence, least)
+    lacking = lacking_samples(analysis, canary.evidence, least) if stage.weight < FULL else None
     if lacking is not None:
         have = f"stable {lacking.step_samples.stable:.0f}, canary {lacking.step_samples.canary:.0f}"
         return f"{where}: {lacking.metric} needs {least} samples a side at this weight, has {have}{why}"
@@ -185,6 +194,9 @@ def _lacking_proof(
     last = not following or following[0].weight == FULL
     if not last and not stage.objectives:
         return None
+    unknown = set(stage.objectives) - {metric.name for metric in deployment.spec.analysis.metrics}
+    if unknown:
+        return f"{where}: its analysis step names {min(unknown)}, which spec.analysis.metrics does not have"
     missing = unproven(deployment.spec.analysis, canary.evidence, () if last else stage.objectives)
     return f"{where}: {missing[0].message or missing[0].metric + ': no samples yet.'}" if missing else None
 

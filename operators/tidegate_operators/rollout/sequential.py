@@ -42,7 +42,7 @@ def log_e_value(past: tuple[Tally, Tally], interval: tuple[Tally, Tally], bound:
     interval: counts of (first, second) within it. Returns 0.0 where the past gives no reason to doubt the null.
     """
     first, second = interval
-    if first.trials <= 0 or second.trials <= 0:
+    if first.trials <= 0 or second.trials <= 0 or abs(bound) >= 1:
         return 0.0
     alternative = _plug_in(*past)
     if alternative[1] - alternative[0] <= bound:

@@ -120,9 +120,12 @@ def _go_back(
         message = f"{capital(canary.revision.title)} was given up: a person went back to {to.title}."
         course = end(deployment, course, canary, "aborted", "Undone", message, now)
     course = course.with_status(rejected=target if target.hash != to.hash else None)
-    if course.status.stable is not None and course.status.stable.hash == to.hash:
+    stable = course.status.stable
+    if stable is not None and stable.hash == to.hash:
         return course
-    return _begin(observed, course, to, now, undo=True)
+    replicas = max(1, server_of(observed, stable.hash).replicas) if stable else 0
+    room = room_for(deployment, observed, replicas)
+    return _begin(observed, course, to, now, undo=True, baseline=replicas if room.pod_by_pod else None)
 
 
 def _begin(

@@ -65,3 +65,17 @@ def test_the_grid_is_the_same_for_everybody(seconds: int, interval: int) -> None
     floor = grid_floor(moment, timedelta(seconds=interval))
     assert floor <= moment < floor + timedelta(seconds=interval)
     assert floor.timestamp() % interval == 0
+
+
+@given(
+    growth=st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=2, max_size=12), start=st.integers(0, 1000)
+)
+def test_a_scrape_that_fails_loses_nothing_and_adds_nothing(growth: list[tuple[int, bool]], start: int) -> None:
+    values = [float(start)]
+    for number, _ in growth:
+        values.append(values[-1] + number)
+    gaps = [False, *(lacks for _, lacks in growth[:-1]), False]
+    seen = tuple(None if lacks else value for value, lacks in zip(values, gaps, strict=True))
+    other = Series("s", tuple(float(k) for k in range(len(values))))
+    found = increases([Series("c", seen), other], "c", len(values))
+    assert sum(each or 0.0 for each in found) == values[-1] - values[0]

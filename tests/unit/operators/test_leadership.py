@@ -47,7 +47,7 @@ def test_the_first_leads_and_the_second_waits_until_it_no_longer_renews() -> Non
     first.renew(START + timedelta(seconds=4))
     second.renew(START + timedelta(seconds=12))
     assert of_second == []
-    second.renew(START + timedelta(seconds=15))
+    second.renew(START + timedelta(seconds=18))
     assert of_second == [True]
 
 
@@ -55,8 +55,8 @@ def test_whoever_lost_the_lease_stops_before_or_when_another_begins() -> None:
     leases = Leases()
     (first, of_first), (second, of_second) = _operator(leases, "a"), _operator(leases, "b")
     first.renew(START)
-    second.renew(START + timedelta(seconds=11))
-    first.renew(START + timedelta(seconds=12))
+    second.renew(START + timedelta(seconds=14))
+    first.renew(START + timedelta(seconds=15))
     assert (of_first, of_second) == ([True, False], [True])
 
 

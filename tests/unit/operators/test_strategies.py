@@ -8,7 +8,7 @@ from rollouts import GOOD, NEXT, deployment, obeyed, revision, shares, windows
 from stories import Story, canarying, serving
 from tidegate_operators.resources.routes import route_objects
 from tidegate_operators.rollout.decide import ABORT, PROMOTE
-from tidegate_operators.rollout.observed import Observed, Server
+from tidegate_operators.rollout.observed import Observed, Routes, Server
 
 SWITCH = {"blueGreen": {"scaleDownDelay": "60s", "previewHostnames": ["next.example.com"]}}
 DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "max(drift{$track})", "max": 0.25}}
@@ -251,6 +251,56 @@ def test_an_edited_strategy_never_jumps_ahead() -> None:
         story.looks(3)
         assert story.status.weight == weight, plan
     assert story.said.count("StrategyChanged") == 4
+
+
+def test_a_hiccup_of_the_gateway_costs_a_test_no_time() -> None:
+    story = _testing(maxDuration="7d")
+    for count in (200, 200):
+        story.looks(count)
+        assert story.decision is not None
+        lagging = obeyed(story.decision, NEXT, judged_until=story.now)
+        story.look(observed=Observed(NEXT, lagging.servers, Routes(lagging.routes.weights, accepted=False)))
+    assert story.status.canary is not None
+    assert story.status.canary.weight_since is not None
+
+
+def test_pods_that_never_start_end_a_rollout_that_waits_for_a_person() -> None:
+    story = _switching(autoPromotionEnabled=False)
+    for _ in range(70):
+        seen = obeyed(story.decision, NEXT)
+        story.look(observed=Observed(NEXT, seen.servers | {revision(NEXT): Server(2, 0)}, seen.routes))
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "timedOut"
+
+
+def test_a_metric_that_is_redefined_starts_from_nothing() -> None:
+    story = _testing(maxDuration="1h").judged((30, 1000), (12, 400), 5, "ctr")
+    assert story.status.canary is not None
+    assert story.status.canary.evidence[0].canary.trials == 2000
+    story.spec["analysis"] = _analysis(CTR | {"higherIsBetter": False})
+    story.look()
+    assert story.status.canary.evidence[0].canary.trials == 0
+
+
+def test_all_traffic_at_once_still_asks_for_proof() -> None:
+    story = serving(strategy={"canary": {"steps": [{"setWeight": 100}]}}, analysis=_analysis(CTR))
+    story.model = NEXT
+    story.looks(20)
+    assert story.status.canary is not None
+    assert "no samples" in (story.status.message or "")
+
+
+def test_an_edited_delay_does_not_turn_the_switch_back() -> None:
+    story = _switching().looks(4)
+    assert shares(story.decision) == {revision(NEXT): 100}
+    story.spec["strategy"] = {"blueGreen": {"scaleDownDelay": "50s"}}
+    assert shares(story.look()) == {revision(NEXT): 100}
+
+
+def test_an_objective_that_is_not_listed_holds_with_a_sentence() -> None:
+    steps = [{"setWeight": 5}, {"analysis": {"objectives": ["cvr"]}}, {"setWeight": 50}]
+    story = canarying(strategy={"canary": {"steps": steps}}).judged((0, 900), (0, 120), 2)
+    assert "names cvr, which spec.analysis.metrics does not have" in (story.status.message or "")
 
 
 def canarying_at(weight: int, **spec: Any) -> Story:

@@ -10,7 +10,7 @@ from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares
 from stories import Story, canarying, serving
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.server import server_objects
-from tidegate_operators.rollout.decide import RESTART, UNDO_TO
+from tidegate_operators.rollout.decide import ABORT, RESTART, UNDO_TO
 from tidegate_operators.rollout.observed import Decision, View
 from tidegate_operators.rollout.source import revision_of
 from tidegate_operators.rollout.summary import summarize
@@ -177,3 +177,32 @@ def test_a_verdict_of_the_past_stalls_until_another_version_is_named() -> None:
 def test_a_revision_is_named_by_digest_and_runtime_alone() -> None:
     annotated = deployment(annotations={RESTART: "now"})
     assert revision_of(annotated, GOOD).hash == revision(GOOD)
+
+
+def test_an_undo_that_is_aborted_does_not_bring_back_what_harmed() -> None:
+    story = _promoted()
+    story.model = LATER
+    story.looks(3)
+    story.judged((0, 900), (30, 100), count=4)
+    assert story.status.rejected is not None
+    story.annotations = {UNDO_TO: revision(GOOD)}
+    story.look()
+    assert story.status.canary is not None
+    story.annotations = {UNDO_TO: revision(GOOD), ABORT: revision(GOOD)}
+    story.looks(5)
+    assert story.status.canary is None
+    assert story.status.rejected is not None
+    assert story.status.rejected.version == "3"
+
+
+def test_an_undo_without_a_free_gpu_takes_pods_places_too() -> None:
+    story = _on_gpus(spare=1).looks(4, free_gpus=(8,))
+    story.model = NEXT
+    story.looks(3, free_gpus=(8,))
+    story.judged((0, 900), (0, 120)).looks(2).judged((0, 500), (0, 500), count=2).looks(6)
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+    story.annotations = {UNDO_TO: "1"}
+    story.look(free_gpus=(0,))
+    assert story.status.canary is not None
+    assert story.status.canary.baseline_replicas == 2
