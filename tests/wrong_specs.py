@@ -32,7 +32,6 @@ VIEW: dict[str, Any] = {
 _DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "drift", "min": 0.5, "max": 0.25}}
 _PERCENT = {"name": "errors", "role": "guard", "margin": 5, "errorRate": {}}
 _BOTH = {"header": "x-bucket", "percent": 5, "values": ["a"]}
-_LONG = {"header": "x-bucket", "percent": 5, "minDuration": "3h", "maxDuration": "2h"}
 _SWITCH = {"blueGreen": {}}
 _SAME_WEIGHTS = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 5}]
 
@@ -49,8 +48,6 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("analysis", "interval", to="1500ms"), "whole seconds"),
     (setting("analysis", "metrics", to=[_PERCENT]), "below 1"),
     (setting("strategy", to={"abTest": _BOTH}), "exactly one of percent"),
-    (setting("strategy", to={"abTest": _LONG | {"minDuration": "48h", "maxDuration": "1d"}}), "minDuration must not"),
-    (setting("strategy", to={"abTest": _LONG}), "minDuration must not exceed maxDuration"),
     (setting("strategy", to=_SWITCH), "judged by threshold and external metrics only"),
     (setting("strategy", to={"shadow": {"percent": 5}}), "no strategy shadow"),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),

@@ -19,6 +19,8 @@ from tidegate_api.resource import GROUP, VERSION, Resource
 
 __all__ = ["crds", "main"]
 
+# As for every object; said again here, it lets the API server know what a rule over the name can cost.
+_LONGEST_NAME = 253
 _DROPPED = {"title", "discriminator", "additionalProperties"}
 
 
@@ -95,7 +97,7 @@ def _openapi(model: type[Resource]) -> dict[str, Any]:
     found["properties"] = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": _LONGEST_NAME}}},
     } | parts
     rules = getattr(model, "rules", None)
     return found | ({"x-kubernetes-validations": rules} if rules else {})

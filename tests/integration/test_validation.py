@@ -31,6 +31,7 @@ def _refusal(
     return None
 
 
+LONG = {"header": "x-bucket", "percent": 5, "minDuration": "3h", "maxDuration": "2h"}
 REFUSED: list[tuple[Change, str]] = [
     (setting("strategy", "blueGreen", to={}), "exactly one strategy"),
     (setting("strategy", "canary", "steps", to=[{"setWeight": 20}, {"setWeight": 5}]), "must not fall"),
@@ -51,6 +52,7 @@ REFUSED: list[tuple[Change, str]] = [
     (setting("analysis", "errorLevel", to=1.5), "less than"),
     (setting("analysis", "metrics", to=[{"name": "ctr", "role": "guard", "margin": 0}]), "exactly one of errorRate"),
     (setting("analysis", "metrics", to=[{"name": "errors", "role": "guard", "errorRate": {}}]), "needs a margin"),
+    (setting("strategy", to={"abTest": LONG}), "minDuration must not exceed maxDuration"),
     (setting("replicas", to=3), 'unknown field "spec.replicas"'),
     *WRONG_DEPLOYMENTS,
 ]
@@ -99,6 +101,10 @@ def test_addresses_in_object_stores_are_accepted(api: client.ApiClient, namespac
 
 def test_a_name_too_long_for_its_revisions_is_refused(api: client.ApiClient, namespace: str) -> None:
     assert "at most 54 characters" in (_refusal(api, namespace, "ModelDeployment", SPEC, "a" * 55) or "")
+
+
+def test_a_name_that_a_route_would_have_is_refused(api: client.ApiClient, namespace: str) -> None:
+    assert "must not end in -grpc" in (_refusal(api, namespace, "ModelDeployment", SPEC, "ranker-preview") or "")
 
 
 def test_a_source_cannot_turn_into_another_kind(api: client.ApiClient, namespace: str) -> None:
