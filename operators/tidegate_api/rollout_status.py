@@ -130,6 +130,9 @@ class CanaryStatus(Value):
     baseline_replicas: Annotated[
         int | None, Field(description="Pods of stable at the start, where it gives them up one by one.")
     ] = None
+    spent: Annotated[
+        list[str], Field(description="Annotations that named this revision before it started: acted on, or old.")
+    ] = []
     plan: Annotated[str | None, Field(description="Hash of the strategy that `step` counts in.")] = None
     step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
     started_at: Time

@@ -17,9 +17,10 @@ from tidegate_operators.handlers.pods import free_gpus, is_stuck, unscheduled
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_name, route_weights
 from tidegate_operators.resources.server import FETCH_CONTAINER
+from tidegate_operators.rollout.annotations import UNDO_TO
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 from tidegate_operators.rollout.profiles import Profile, profile_of
-from tidegate_operators.rollout.source import UNDO_TO, revision_of
+from tidegate_operators.rollout.source import revision_of
 
 __all__ = ["observe"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDe
 from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure, Observed, Server
 from tidegate_operators.rollout.steps import FULL, Stage, canary_replicas, given_up, stages
 
-__all__ = ["Course", "asked", "needed", "plan_of", "server_of", "stage_of", "weights_of"]
+__all__ = ["Course", "asked", "needed", "plan_of", "server_of", "spent", "stage_of", "still_spent", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,22 @@ class Course:
 
 
 def asked(deployment: ModelDeployment, annotation: str, canary: CanaryStatus) -> bool:
-    """Whether an annotation names the revision under way; one that names another is old, or early."""
+    """Whether an annotation names the revision under way; one that names another, or did so before, is old."""
+    return annotation not in canary.spent and _names(deployment, annotation, canary)
+
+
+def spent(deployment: ModelDeployment, canary: CanaryStatus, annotations: Iterable[str]) -> CanaryStatus:
+    """The canary, with those annotations spent that name it already now, before it has started."""
+    return canary.model_copy(update={"spent": [each for each in annotations if _names(deployment, each, canary)]})
+
+
+def still_spent(deployment: ModelDeployment, canary: CanaryStatus) -> CanaryStatus:
+    """One that was taken away acts when it is set again."""
+    kept = [each for each in canary.spent if _names(deployment, each, canary)]
+    return canary if kept == canary.spent else canary.model_copy(update={"spent": kept})
+
+
+def _names(deployment: ModelDeployment, annotation: str, canary: CanaryStatus) -> bool:
     return deployment.metadata.annotations.get(annotation) == canary.revision.hash
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
-from tidegate_operators.rollout.course import Course, asked, needed, server_of, weights_of
+from tidegate_operators.rollout.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
+from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.evidence import accumulate
 from tidegate_operators.rollout.judgement import harm
 from tidegate_operators.rollout.observed import Decision, Observed, Plan
-from tidegate_operators.rollout.progress import PROMOTE, is_settled, proceed, replan
-from tidegate_operators.rollout.source import RESTART, UNDO_TO, follow_source
+from tidegate_operators.rollout.progress import is_settled, proceed, replan
+from tidegate_operators.rollout.source import follow_source
 from tidegate_operators.rollout.wording import capital, share_of
 
 __all__ = ["ABORT", "PAUSE", "PROMOTE", "RESTART", "UNDO_TO", "decide"]
-
-PAUSE = "tidegate.dev/pause"
-ABORT = "tidegate.dev/abort"
 
 _BUSY = timedelta(seconds=2)
 # Nothing has answered yet, or something stands in the way that nobody tells of.
@@ -67,7 +65,7 @@ def _run_canary(
     deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, now: datetime
 ) -> Course:
     """One look at the rollout under way: judge, then move."""
-    course = replan(deployment, course, now)
+    course = replan(deployment, course.with_status(canary=still_spent(deployment, canary)), now)
     canary = course.status.canary or canary
     judged = course.status.stable is not None and not canary.undo
     canary = _count_pause(deployment, canary, now)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from tidegate_api.hashes import content_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
+from tidegate_operators.rollout.annotations import PROMOTE
 from tidegate_operators.rollout.course import (
     Course,
     asked,
@@ -22,9 +23,8 @@ from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.steps import FULL, Stage, grid_floor
 from tidegate_operators.rollout.wording import capital, seconds, share_of
 
-__all__ = ["PROMOTE", "is_settled", "proceed", "replan"]
+__all__ = ["is_settled", "proceed", "replan"]
 
-PROMOTE = "tidegate.dev/promote"
 _HASH_LENGTH = 8
 
 

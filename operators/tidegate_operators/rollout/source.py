@@ -14,16 +14,15 @@ from tidegate_api.model_deployment import (
     RevisionImages,
     RevisionStatus,
 )
-from tidegate_operators.rollout.course import Course, server_of
+from tidegate_operators.rollout.annotations import OF_A_ROLLOUT, RESTART, UNDO_TO
+from tidegate_operators.rollout.course import Course, server_of, spent
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.gates import feature_gate, room_for
 from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.wording import capital
 
-__all__ = ["RESTART", "UNDO_TO", "follow_source", "revision_of"]
+__all__ = ["follow_source", "revision_of"]
 
-UNDO_TO = "tidegate.dev/undo-to"
-RESTART = "tidegate.dev/restart"
 _HASH_LENGTH = 8
 
 
@@ -125,11 +124,11 @@ def _go_back(
         return course
     replicas = max(1, server_of(observed, stable.hash).replicas) if stable else 0
     room = room_for(deployment, observed, replicas)
-    return _begin(observed, course, to, now, undo=True, baseline=replicas if room.pod_by_pod else None)
+    return _begin(deployment, course, to, now, undo=True, baseline=replicas if room.pod_by_pod else None)
 
 
 def _begin(
-    observed: Observed,
+    deployment: ModelDeployment,
     course: Course,
     revision: RevisionStatus,
     now: datetime,
@@ -138,6 +137,7 @@ def _begin(
     baseline: int | None = None,
 ) -> Course:
     canary = CanaryStatus(revision=revision, undo=undo, baseline_replicas=baseline, started_at=now, step_started_at=now)
+    canary = spent(deployment, canary, OF_A_ROLLOUT)
     what = "The way back to" if undo else "Rollout of"
     said = Announcement("Normal", "RolloutStarted", f"{what} {revision.title} started.", revision.hash, 0)
     return course.with_status(canary=canary, weight=0).announcing(said)
@@ -172,7 +172,7 @@ def _admit(
     failure = feature_gate(target, observed.views) or room.failure
     if failure is not None:
         return replace(course, blocked=failure).saying(f"{capital(target.title)} is not rolled out: {failure.message}")
-    return _begin(observed, course, target, now, baseline=replicas if room.pod_by_pod else None)
+    return _begin(deployment, course, target, now, baseline=replicas if room.pod_by_pod else None)
 
 
 def _stable_sentence(observed: Observed, stable: RevisionStatus) -> str:

@@ -10,7 +10,7 @@ from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares
 from stories import Story, canarying, serving
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.server import server_objects
-from tidegate_operators.rollout.decide import ABORT, RESTART, UNDO_TO
+from tidegate_operators.rollout.decide import ABORT, PROMOTE, RESTART, UNDO_TO
 from tidegate_operators.rollout.observed import Decision, View
 from tidegate_operators.rollout.source import revision_of
 from tidegate_operators.rollout.summary import summarize
@@ -206,3 +206,23 @@ def test_an_undo_without_a_free_gpu_takes_pods_places_too() -> None:
     story.look(free_gpus=(0,))
     assert story.status.canary is not None
     assert story.status.canary.baseline_replicas == 2
+
+
+def test_a_promotion_kept_in_git_does_not_act_on_a_later_rollout_of_the_same_revision() -> None:
+    story = canarying()
+    story.annotations = {PROMOTE: revision(NEXT)}
+    story.looks(8)
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2"
+    story.model = GOOD
+    story.looks(3)
+    story.judged((0, 900), (0, 120)).looks(2).judged((0, 500), (0, 500), count=2).looks(6)
+    assert story.status.stable.version == "1"
+    story.model = NEXT
+    story.looks(8)
+    assert story.status.canary is not None
+    story.annotations = {}
+    story.look()
+    story.annotations = {PROMOTE: revision(NEXT)}
+    story.looks(6)
+    assert story.status.stable.version == "2"
