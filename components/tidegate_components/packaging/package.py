@@ -80,7 +80,7 @@ def package_model(
         onnx = beside / "repository" / provenance.name / "1" / "model.onnx"
         quantization = _write_model(scorer, onnx, rows, inputs, chosen)
         (onnx.parent.parent / "config.pbtxt").write_text(
-            model_config(provenance.name, len(inputs.id_columns), len(inputs.numerics))
+            model_config(provenance.name, len(inputs.id_columns), len(inputs.numerics), _model_bytes(onnx))
         )
         _write_golden(beside / "golden", onnx, known_rows(rows, inputs))
         _write_reference(beside / "reference", rows, inputs, folding.scores(rows.ids, rows.dense))
@@ -112,6 +112,11 @@ def _write_model(scorer: Scorer, onnx: Path, rows: Arrays, inputs: Inputs, optio
     if options.quantize:
         return quantize(onnx, rows if scorer.fold else known, options.max_auc_loss, options.external_above)
     return None
+
+
+def _model_bytes(onnx: Path) -> int:
+    """What the model takes on the disk, with the weights that lie beside it."""
+    return sum(path.stat().st_size for path in onnx.parent.iterdir())
 
 
 def known_rows(rows: Arrays, inputs: Inputs) -> Arrays:

@@ -21,20 +21,27 @@ _CONFIG = "config.pbtxt"
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """What a ModelDeployment's runtime says; none leaves the package's own value."""
+    """What a ModelDeployment's runtime says; none leaves the package's own value.
+
+    Who states the most rows that run together has them joined up to there.
+    """
 
     instances: int | None = None
     max_batch_size: int | None = None
     max_queue_delay_us: int | None = None
 
-    def substitutions(self) -> list[tuple[str, int]]:
-        """Patterns in Triton's text format (model_config.proto), one group before the number, with the new number."""
+    def substitutions(self) -> list[tuple[str, int, bool]]:
+        """Patterns in Triton's text format (model_config.proto), one group before the number, with the new number.
+
+        The last says whether the pattern must be there: earlier packages state no size to join up to.
+        """
         found = [
-            (r"(instance_group \[ \{ count: )\d+", self.instances),
-            (r"(max_batch_size: )\d+", self.max_batch_size),
-            (r"(max_queue_delay_microseconds: )\d+", self.max_queue_delay_us),
+            (r"(instance_group \[ \{ count: )\d+", self.instances, True),
+            (r"(max_batch_size: )\d+", self.max_batch_size, True),
+            (r"(preferred_batch_size: \[ )\d+", self.max_batch_size, False),
+            (r"(max_queue_delay_microseconds: )\d+", self.max_queue_delay_us, True),
         ]
-        return [(pattern, number) for pattern, number in found if number is not None]
+        return [(pattern, number, needed) for pattern, number, needed in found if number is not None]
 
 
 def lay_repository(package: Path, into: Path, settings: ServingSettings) -> Path:
@@ -49,8 +56,8 @@ def lay_repository(package: Path, into: Path, settings: ServingSettings) -> Path
 
 
 def _configured(text: str, settings: ServingSettings, config: Path) -> str:
-    for pattern, number in settings.substitutions():
+    for pattern, number, needed in settings.substitutions():
         text, count = re.subn(pattern, rf"\g<1>{number}", text)
-        if count != 1:
+        if count > 1 or count < needed:
             raise package_error(config.parent.name, _CONFIG, f"{count} places like {pattern}", "exactly one")
     return text

@@ -5,9 +5,10 @@ such a run fails, each of them runs alone, so that one bad request does not fail
 backend, the parameter `intra_op_thread_count` of config.pbtxt sets the threads of one run (here 1 if unset).
 """
 
+import gc
 import json
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 Tensors = dict[str, np.ndarray]
+Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 _MODEL_FILE = "model.onnx"
 _THREADS = "intra_op_thread_count"
 
@@ -33,12 +35,14 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / _MODEL_FILE
         self._batches = int(config.get("max_batch_size", 0)) > 0
+        self._alike = _all_alike(config)
         try:
             self._session = ort.InferenceSession(str(path), _options(config), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises types of its own for every kind of broken file
             raise pb_utils.TritonModelException(f"{path} is not a model that ONNX Runtime can run: {error}") from error
-        self._inputs = {node.name: node.type for node in self._session.get_inputs()}
+        self._texts = {node.name for node in self._session.get_inputs() if node.type == "tensor(string)"}
         self._outputs = [node.name for node in self._session.get_outputs()]
+        gc.freeze()  # what is loaded by now stays: searching it for garbage again and again costs requests their time
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request, in their order."""
@@ -59,15 +63,20 @@ class TritonPythonModel:
 
     def _read(self, request: Any) -> Tensors:
         given = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        return {name: _as_onnx(name, array, self._inputs.get(name)) for name, array in given.items()}
+        for name in self._texts & given.keys():
+            given[name] = _decoded(name, given[name])
+        return given
 
-    def _groups(self, readable: list[tuple[int, Tensors]]) -> Iterator[list[tuple[int, Tensors]]]:
-        """Yield requests that can run as one: they name the same inputs with the same shapes after the batch."""
-        if not self._batches:
-            yield from ([one] for one in readable)
-            return
-        for _, group in groupby(sorted(readable, key=_signature), key=_signature):
-            yield list(group)
+    def _groups(self, readable: list[tuple[int, Tensors]]) -> Iterable[list[tuple[int, Tensors]]]:
+        """Requests that can run as one: they name the same inputs with the same shapes after the batch."""
+        if not self._batches or len(readable) < 2:
+            return [[one] for one in readable]
+        if self._alike:
+            return [readable]
+        groups: dict[Signature, list[tuple[int, Tensors]]] = {}
+        for one in readable:
+            groups.setdefault(_signature(one[1]), []).append(one)
+        return groups.values()
 
     def _answer(self, together: list[tuple[int, Tensors]], requests: Sequence[Any]) -> dict[int, Any]:
         try:
@@ -84,17 +93,17 @@ class TritonPythonModel:
 
     def _run(self, batch: list[Tensors]) -> list[Tensors]:
         """Run all as one and cut the outputs apart again, along the first axis."""
-        if len(batch) == 1:
-            return [dict(zip(self._outputs, self._session.run(self._outputs, batch[0]), strict=True))]
-        joined = {name: np.concatenate([tensors[name] for tensors in batch]) for name in batch[0]}
-        sizes = [len(next(iter(tensors.values()))) for tensors in batch]
-        outputs = self._session.run(self._outputs, joined)
-        for name, output in zip(self._outputs, outputs, strict=True):
-            if len(output) != sum(sizes):
-                raise ValueError(f"output {name} has {len(output)} rows for {sum(sizes)} rows of input")
-        cuts = np.cumsum(sizes)[:-1]
-        columns = [np.split(output, cuts) for output in outputs]
-        return [dict(zip(self._outputs, row, strict=True)) for row in zip(*columns, strict=True)]
+        alone = len(batch) == 1
+        joined = batch[0] if alone else {name: np.concatenate([one[name] for one in batch]) for name in batch[0]}
+        found = map(np.ascontiguousarray, self._session.run(self._outputs, joined))
+        outputs = dict(zip(self._outputs, found, strict=True))
+        if alone:
+            return [outputs]
+        ends = list(accumulate((len(next(iter(tensors.values()))) for tensors in batch), initial=0))
+        for name, output in outputs.items():
+            if len(output) != ends[-1]:
+                raise ValueError(f"output {name} has {len(output)} rows for {ends[-1]} rows of input")
+        return [{name: output[start:end] for name, output in outputs.items()} for start, end in pairwise(ends)]
 
 
 def _options(config: dict[str, Any]) -> ort.SessionOptions:
@@ -106,23 +115,27 @@ def _options(config: dict[str, Any]) -> ort.SessionOptions:
     return options
 
 
-def _as_onnx(name: str, array: np.ndarray, kind: str | None) -> np.ndarray:
-    """Return the array as ONNX Runtime wants it: texts are str there and bytes in Triton."""
-    if kind != "tensor(string)":
-        return array
+def _all_alike(config: dict[str, Any]) -> bool:
+    """Whether Triton itself sees to it that all requests name the same inputs with the same shapes after the batch."""
+    inputs = config.get("input", [])
+    return not any(one.get("optional") or any(int(size) < 0 for size in one["dims"]) for one in inputs)
+
+
+def _decoded(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the texts as ONNX Runtime wants them: str there and bytes in Triton."""
     try:
         return np.array([text.decode() for text in array.ravel()], dtype=object).reshape(array.shape)
     except UnicodeDecodeError as error:
         raise ValueError(f"input {name} holds bytes that are not UTF-8: {error}") from error
 
 
-def _signature(one: tuple[int, Tensors]) -> str:
-    return repr(sorted((name, array.shape[1:], array.dtype.str) for name, array in one[1].items()))
+def _signature(tensors: Tensors) -> Signature:
+    return tuple(sorted((name, array.shape[1:], array.dtype.char) for name, array in tensors.items()))
 
 
 def _response(outputs: Tensors, wanted: Sequence[str]) -> Any:
     names = [name for name in outputs if name in wanted] if wanted else list(outputs)
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.ascontiguousarray(outputs[name])) for name in names])
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in names])
 
 
 def _refusal(error: Exception) -> Any:

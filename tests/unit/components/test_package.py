@@ -190,5 +190,7 @@ def test_the_configuration_is_what_triton_parses(package: Path) -> None:
     config = text_format.Parse(next(package.rglob("config.pbtxt")).read_text(), ModelConfig())
     assert (config.name, config.backend, config.max_batch_size) == ("ctr-ranker", "onnxruntime", 1024)
     assert [(i.name, list(i.dims)) for i in config.input] == [("ids", [12]), ("dense", [4])]
-    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert list(config.dynamic_batching.preferred_batch_size) == [128]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+    assert [group.count for group in config.instance_group] == [2]
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 64]

@@ -26,6 +26,7 @@ def test_settings_change_the_served_copy_only(tmp_path: Path) -> None:
     text = (served / "config.pbtxt").read_text()
     assert "count: 2 " in text
     assert "max_batch_size: 256" in text
+    assert "preferred_batch_size: [ 256 ]" in text
     assert "max_queue_delay_microseconds: 2000" in text
     assert (package / "repository" / "ctr-ranker" / "config.pbtxt").read_text() == whole
 
@@ -45,3 +46,17 @@ def test_models_are_shared_and_not_copied(tmp_path: Path) -> None:
 def test_a_setting_that_the_configuration_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"config\.pbtxt"):
         lay_repository(_package(tmp_path, 'name: "ctr-ranker"\n'), tmp_path, ServingSettings(instances=2))
+
+
+def test_a_package_that_joins_up_to_no_size_takes_settings_too(tmp_path: Path) -> None:
+    earlier = model_config("ctr-ranker", 3, 2).replace("preferred_batch_size: [ 128 ] ", "")
+    assert "preferred" not in earlier
+    served = lay_repository(_package(tmp_path, earlier), tmp_path, ServingSettings(max_batch_size=64)) / "ctr-ranker"
+    text = (served / "config.pbtxt").read_text()
+    assert "max_batch_size: 64" in text
+    assert "preferred" not in text
+
+
+@pytest.mark.parametrize(("weight_bytes", "instances"), [(0, 2), (256 << 20, 2), ((256 << 20) + 1, 1)])
+def test_only_a_small_model_is_held_twice(weight_bytes: int, instances: int) -> None:
+    assert f"instance_group [ {{ count: {instances} " in model_config("ctr-ranker", 3, 2, weight_bytes)

@@ -1,0 +1,1 @@
+"""What `benchmarks/serving.py` asks, and what it asks with."""
