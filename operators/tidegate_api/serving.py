@@ -10,7 +10,16 @@ from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.fields import Hostname, Name, Quantity
 from tidegate_api.resource import Value, rule
 
-__all__ = ["Batching", "GatewayRef", "ResourceRequirements", "Routing", "Runtime", "Scaling", "ScalingTarget"]
+__all__ = [
+    "Batching",
+    "GatewayRef",
+    "RateLimit",
+    "ResourceRequirements",
+    "Routing",
+    "Runtime",
+    "Scaling",
+    "ScalingTarget",
+]
 
 
 class Batching(Value):
@@ -31,6 +40,13 @@ class ResourceRequirements(Value):
     """What the container may not exceed."""
 
 
+class RateLimit(Value):
+    """Triton's rate limiter: requests beyond it wait in the queue."""
+
+    max_concurrency: Annotated[int, Field(ge=1, le=64)]
+    """Most runs of the model at the same time in one server, over all its instances."""
+
+
 class Runtime(Value):
     """The server that a revision runs in. It is part of the revision: a change of it is rolled out too."""
 
@@ -44,6 +60,7 @@ class Runtime(Value):
     instances: Annotated[int | None, Field(ge=1, le=64)] = None
     """Copies of the model in one server."""
     batching: Batching | None = None
+    rate_limit: RateLimit | None = None
     response_cache: Annotated[Quantity | None, Field(description="Size of Triton's response cache.")] = None
     resources: ResourceRequirements | None = None
 

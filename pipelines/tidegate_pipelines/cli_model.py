@@ -31,6 +31,12 @@ def fetch(  # noqa: PLR0913, PLR0917 - the options are the command's public form
     instances: Annotated[int | None, typer.Option(min=1, help="Copies of the model in one server.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(min=1, help="Most rows that run together.")] = None,
     max_queue_delay_us: Annotated[int | None, typer.Option(min=0, help="Microseconds to wait for others.")] = None,
+    rate_limited: Annotated[
+        bool, typer.Option("--rate-limited", help="Runs take turns, as the server's --rate-limit has it.")
+    ] = False,
+    response_cache: Annotated[
+        bool, typer.Option("--response-cache", help="Answers are kept, as the server's --cache-config has it.")
+    ] = False,
     key: Key = None,
     json_: Json = False,
 ) -> None:
@@ -49,7 +55,8 @@ def fetch(  # noqa: PLR0913, PLR0917 - the options are the command's public form
 
     with speaking():
         package = fetch_package(uri, digest, into, key)
-        lay_repository(package, into, ServingSettings(instances, max_batch_size, max_queue_delay_us))
+        settings = ServingSettings(instances, max_batch_size, max_queue_delay_us, rate_limited, response_cache)
+        lay_repository(package, into, settings)
         print_json({"package": str(package), "digest": digest}) if json_ else typer.echo(f"{package} is {digest}")
 
 

@@ -21,6 +21,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 RATE, LONGEST = 100.0, 600.0
 SCALING = {"minReplicas": 1, "maxReplicas": 2, "targets": [{"queueTime": "50ms"}], "scaleDownDelay": "10s"}
 BUCKET = "x-bucket"
+WHOLE_RUNTIME = {
+    "gpus": 0, "backend": "onnxruntime", "instances": 2, "rateLimit": {"maxConcurrency": 2}, "responseCache": "64Mi",
+    "batching": {"maxBatchSize": 256, "maxQueueDelay": "100us"},
+    "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_a_test_s_shares_are_exact_and_nobody_flips(shop: Live, trained: Trained
 def test_pods_are_made_anew_without_a_lost_request(shop: Live, trained: Trained, bodies: Path, tmp_path: Path) -> None:
     name = "anew"
     with (
-        _serving(shop, trained, name, scaling=SCALING),
+        _serving(shop, trained, name, scaling=SCALING, runtime=WHOLE_RUNTIME),
         traffic(shop.target(name), bodies, RATE, LONGEST, tmp_path / "counts.json") as running,
     ):
         before = _pods(shop, name)
@@ -126,6 +131,15 @@ def test_pods_are_made_anew_without_a_lost_request(shop: Live, trained: Trained,
         gone = lambda: (not before & _pods(shop, name), str(_pods(shop, name)))  # noqa: E731
         shop.cluster.wait(gone, 120, "every pod is a new one")
         _counts(running, shop, 2000)
+        shop.cluster.wait(lambda: _cache_hits(shop, name), 60, "Triton answers from its cache")
+
+
+def _cache_hits(shop: Live, name: str) -> tuple[bool, str]:
+    """Requests that some server answered from its response cache, by its own counter."""
+    pods = shop.cluster.get("pods", "-l", f"tidegate.dev/deployment={name}")["items"]
+    pages = [httpx.get(f"http://{pod['status']['podIP']}:8002/metrics").text for pod in pods]
+    lines = [line for page in pages for line in page.splitlines() if line.startswith("nv_cache_num_hits_per_model{")]
+    return any(float(line.split()[-1]) > 0 for line in lines), str(lines)
 
 
 def _pods(shop: Live, name: str) -> set[str]:

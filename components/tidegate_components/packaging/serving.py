@@ -17,6 +17,8 @@ from tidegate_components.storage import replacing
 __all__ = ["ServingSettings", "lay_repository"]
 
 _CONFIG = "config.pbtxt"
+_RESPONSE_CACHE = "response_cache { enable: true }\n"
+_RATE_LIMITER = ' rate_limiter { resources [ { name: "runs" count: 1 } ] }'
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,24 @@ class ServingSettings:
     instances: int | None = None
     max_batch_size: int | None = None
     max_queue_delay_us: int | None = None
+    rate_limited: bool = False
+    """Each run takes one of the server's resource `runs`, whose number the server is started with."""
+    response_cache: bool = False
+    """Answers are kept; the server is started with the cache's size."""
 
-    def substitutions(self) -> list[tuple[str, int, bool]]:
-        """Patterns in Triton's text format (model_config.proto), one group before the number, with the new number.
+    def substitutions(self) -> list[tuple[str, int | str, bool]]:
+        """Patterns in Triton's text format (model_config.proto), one group before what is new, with what is new.
 
         The last says whether the pattern must be there: earlier packages state no size to join up to.
         """
-        found = [
+        found: list[tuple[str, int | str | None, bool]] = [
             (r"(instance_group \[ \{ count: )\d+", self.instances, True),
             (r"(max_batch_size: )\d+", self.max_batch_size, True),
             (r"(preferred_batch_size: \[ )\d+", self.max_batch_size, False),
             (r"(max_queue_delay_microseconds: )\d+", self.max_queue_delay_us, True),
+            (r"(instance_group \[ \{ count: \d+)", _RATE_LIMITER if self.rate_limited else None, True),
         ]
-        return [(pattern, number, needed) for pattern, number, needed in found if number is not None]
+        return [(pattern, new, needed) for pattern, new, needed in found if new is not None]
 
 
 def lay_repository(package: Path, into: Path, settings: ServingSettings) -> Path:
@@ -56,8 +63,8 @@ def lay_repository(package: Path, into: Path, settings: ServingSettings) -> Path
 
 
 def _configured(text: str, settings: ServingSettings, config: Path) -> str:
-    for pattern, number, needed in settings.substitutions():
-        text, count = re.subn(pattern, rf"\g<1>{number}", text)
+    for pattern, new, needed in settings.substitutions():
+        text, count = re.subn(pattern, rf"\g<1>{new}", text)
         if count > 1 or count < needed:
             raise package_error(config.parent.name, _CONFIG, f"{count} places like {pattern}", "exactly one")
-    return text
+    return text + (_RESPONSE_CACHE if settings.response_cache and "response_cache" not in text else "")

@@ -195,6 +195,8 @@ def _images(deployment: ModelDeployment, revision: RevisionStatus, platform: Pla
 def _serving_settings(runtime: Runtime) -> list[str]:
     """What spec.runtime changes in the served configuration."""
     found = [f"--instances={runtime.instances}"] if runtime.instances else []
+    found += ["--rate-limited"] if runtime.rate_limit else []
+    found += ["--response-cache"] if runtime.response_cache else []
     if runtime.batching is None:
         return found
     found.append(f"--max-batch-size={runtime.batching.max_batch_size}")
@@ -245,7 +247,8 @@ def _probes(deployment: ModelDeployment) -> dict[str, Any]:
 
 def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
     """Explicit loading of one model, as the production advice has it; never poll mode."""
-    cache = runtime.response_cache
+    cache, limit = runtime.response_cache, runtime.rate_limit
+    limited = ["--rate-limit=execution_count", f"--rate-limit-resource=runs:{limit.max_concurrency}"] if limit else []
     return [
         "--model-repository=/models/repository",
         "--model-control-mode=explicit",
@@ -254,6 +257,7 @@ def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",
         "--exit-timeout-secs=30",
+        *limited,
         *([f"--cache-config=local,size={_bytes(cache)}"] if cache else []),
     ]
 

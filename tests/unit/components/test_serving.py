@@ -60,3 +60,17 @@ def test_a_package_that_joins_up_to_no_size_takes_settings_too(tmp_path: Path) -
 @pytest.mark.parametrize(("weight_bytes", "instances"), [(0, 2), (256 << 20, 2), ((256 << 20) + 1, 1)])
 def test_only_a_small_model_is_held_twice(weight_bytes: int, instances: int) -> None:
     assert f"instance_group [ {{ count: {instances} " in model_config("ctr-ranker", 3, 2, weight_bytes)
+
+
+def test_a_rate_limit_is_written_into_the_served_copy(tmp_path: Path) -> None:
+    package = _package(tmp_path, model_config("ctr-ranker", 3, 2))
+    served = lay_repository(package, tmp_path, ServingSettings(instances=4, rate_limited=True)) / "ctr-ranker"
+    text = (served / "config.pbtxt").read_text()
+    assert 'count: 4 rate_limiter { resources [ { name: "runs" count: 1 } ] }' in text
+    assert "response_cache" not in text
+
+
+def test_a_response_cache_is_enabled_in_the_served_copy(tmp_path: Path) -> None:
+    package = _package(tmp_path, model_config("ctr-ranker", 3, 2))
+    served = lay_repository(package, tmp_path, ServingSettings(response_cache=True)) / "ctr-ranker"
+    assert (served / "config.pbtxt").read_text().endswith("response_cache { enable: true }\n")

@@ -242,3 +242,30 @@ def test_a_topic_is_streamed_by_one_restricted_pod_from_the_same_definition() ->
 
 def test_a_suspended_stream_has_no_pod() -> None:
     assert stream_objects(_topic_view(), PLATFORM)[1]["spec"]["replicas"] == 0
+
+
+def test_a_response_cache_is_given_to_the_server_and_enabled_for_the_model() -> None:
+    pod = _pod(runtime={"gpus": 0, "backend": "onnxruntime", "responseCache": "16Mi"})
+    assert "--response-cache" in pod["initContainers"][0]["command"]
+    assert "--cache-config=local,size=16777216" in pod["containers"][0]["args"]
+
+
+def test_a_rate_limit_reaches_the_server_and_its_configuration() -> None:
+    pod = _pod(runtime={"gpus": 0, "backend": "onnxruntime", "rateLimit": {"maxConcurrency": 2}})
+    assert "--rate-limited" in pod["initContainers"][0]["command"]
+    assert {"--rate-limit=execution_count", "--rate-limit-resource=runs:2"} <= set(pod["containers"][0]["args"])
+
+
+def test_a_revision_tolerates_the_drain_of_a_node_pod_by_pod() -> None:
+    budget = _server()["PodDisruptionBudget"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"]["tidegate.dev/revision"] == revision(GOOD)
+
+
+def test_gpu_utilization_is_a_metric_of_the_pods() -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": 2, "targets": [{"gpuUtilization": 70}], "scaleDownDelay": "1m"}
+    spec = _server(scaling=scaling)["HorizontalPodAutoscaler"]["spec"]
+    (metric,) = spec["metrics"]
+    assert metric["pods"]["metric"]["name"] == "tidegate_gpu_utilization_ratio"
+    assert metric["pods"]["target"]["averageValue"] == "700m"
+    assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 60
