@@ -157,8 +157,9 @@ def test_a_model_waits_for_its_view_and_then_holds_its_schema(
         live.cluster.apply(view)
         live.wait_for(folder, lambda found: found.status.stable is not None, 180, "it serves once its view is Ready")
         features = view["spec"]["features"]
-        features.append(features[0] | {"name": "added"})
-        _apply_and_wait(live, view)
+        for number in range(3):
+            features.append(features[0] | {"name": f"added_{number}"})
+            _apply_and_wait(live, view)
         assert live.condition("featureview", folder, "SchemaCompatible")["status"] == "True"
         gone = features.pop(0)
         live.cluster.apply(view)
