@@ -57,7 +57,7 @@ def _rejection(found: ModelDeployment, rejected: RevisionStatus) -> Iterator[str
 
 def _what_is_wrong(found: ModelDeployment) -> Iterable[str]:
     """What conditions say, but for those that only say that nothing is under way or ready yet."""
-    usual = {"NoRollout", "NoStableRevision", "Waiting"}
+    usual = {"NoRollout", "NoStableRevision", "NotStalled", "Waiting"}
     return (item.message for item in found.status.conditions if item.status == "False" and item.reason not in usual)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from rollouts import GOOD, NEXT, revision
+from rollouts import GOOD, NEXT, obeyed, revision
 from stories import Story, canarying
+from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.watch import view
 from tidegate_operators.handlers.pods import free_gpus
+from tidegate_operators.rollout.summary import summarize
 
 
 def _picture(story: Story) -> str:
@@ -51,3 +53,13 @@ def test_free_gpus_are_those_that_no_running_pod_has() -> None:
     ]
     pods = [_pod("a", 2), _pod("a", 1, "Succeeded"), _pod("a", 0), _pod(None, 1)]
     assert free_gpus(nodes, pods) == (2, 0)
+
+
+def test_an_explanation_does_not_say_that_nothing_is_wrong() -> None:
+    story = canarying()
+    assert story.decision is not None
+    seen = obeyed(story.decision, NEXT)
+    status = summarize(story.deployment(), seen, story.decision, story.now)
+    found = story.deployment().model_copy(update={"status": status})
+    assert any(item.reason == "NotStalled" for item in status.conditions)
+    assert "stands in the way" not in explanation(found)
