@@ -18,7 +18,7 @@ from tidegate_operators.rollout.annotations import OF_A_ROLLOUT, RESTART, UNDO_T
 from tidegate_operators.rollout.course import Course, server_of, spent
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.gates import feature_gate, room_for
-from tidegate_operators.rollout.observed import Announcement, Observed
+from tidegate_operators.rollout.observed import Announcement, Failure, Observed
 from tidegate_operators.rollout.wording import capital
 
 __all__ = ["follow_source", "revision_of"]
@@ -122,9 +122,8 @@ def _go_back(
     stable = course.status.stable
     if stable is not None and stable.hash == to.hash:
         return course
-    replicas = max(1, server_of(observed, stable.hash).replicas) if stable else 0
-    room = room_for(deployment, observed, replicas)
-    return _begin(deployment, course, to, now, undo=True, baseline=replicas if room.pod_by_pod else None)
+    _, baseline = _room_beside(deployment, observed, stable)
+    return _begin(deployment, course, to, now, undo=True, baseline=baseline)
 
 
 def _begin(
@@ -166,13 +165,20 @@ def _admit(
     deployment: ModelDeployment, observed: Observed, course: Course, target: RevisionStatus, now: datetime
 ) -> Course:
     """Begin the rollout, unless its features cannot be read or there is no room for it: then nothing is touched."""
-    stable = course.status.stable
-    replicas = max(1, server_of(observed, stable.hash).replicas) if stable else 0
-    room = room_for(deployment, observed, replicas)
-    failure = feature_gate(target, observed.views) or room.failure
+    no_room, baseline = _room_beside(deployment, observed, course.status.stable)
+    failure = feature_gate(target, observed.views) or no_room
     if failure is not None:
         return replace(course, blocked=failure).saying(f"{capital(target.title)} is not rolled out: {failure.message}")
-    return _begin(deployment, course, target, now, baseline=replicas if room.pod_by_pod else None)
+    return _begin(deployment, course, target, now, baseline=baseline)
+
+
+def _room_beside(
+    deployment: ModelDeployment, observed: Observed, stable: RevisionStatus | None
+) -> tuple[Failure | None, int | None]:
+    """Why a revision finds no room beside stable, and the pods of stable where it takes their places one by one."""
+    replicas = max(1, server_of(observed, stable.hash).replicas) if stable else 0
+    room = room_for(deployment, observed, replicas)
+    return room.failure, replicas if room.pod_by_pod else None
 
 
 def _stable_sentence(observed: Observed, stable: RevisionStatus) -> str:
