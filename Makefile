@@ -71,7 +71,7 @@ test-units: setup # without a cluster; they give way to the cluster's tests, whi
 	  echo; cat build/test-units.log; exit $$failed
 
 test-cluster: setup # against a real API server, node, Triton, gateway, Prometheus, Redis and MLflow
-	dev/with-cluster $(PYTEST) tests/integration tests/e2e --durations=15
+	dev/with-cluster $(PYTEST) tests/e2e tests/integration -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 horovod: setup ## Build Horovod for the torch in .venv (once; then cached): an option of tidegate train
 	@dev/horovod

@@ -52,7 +52,12 @@ class Trained:
     second: Version
     broken: Version
     reading: Version
-    package: Path
+    packages: Path
+
+    @property
+    def package(self) -> Path:
+        """The first version's package on this machine."""
+        return self.packages / "e2e-1"
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def package(version: Version, **changed: Any) -> dict[str, Any]:
     return {"package": {"uri": version.uri, "digest": version.digest, "name": MODEL} | changed}
 
 
-def register_versions(live: Live, run: dict[str, Any], work: Path) -> Trained:
+def register_versions(live: Live, run: dict[str, Any], packages: Path) -> list[Version]:
     """Package the trained model four times, in name only different but for the broken one, and register each."""
     from tidegate_components.packaging.package import Provenance, UnknownIds, package_model
 
@@ -221,11 +226,11 @@ def register_versions(live: Live, run: dict[str, Any], work: Path) -> Trained:
     )
     found = []
     for name, unknown_ids in plans:
-        into = work / name
+        into = packages / name
         provenance = Provenance(MODEL, name, "e2e", "sha256:" + "0" * 64, {"auc": 0.7})
         digest = package_model(model, test_set, report, into, provenance, unknown_ids)
         found.append(_register(live, into, digest))
-    return Trained(*found, package=work / "e2e-1")
+    return found
 
 
 def _register(live: Live, package: Path, digest: str) -> Version:

@@ -97,36 +97,6 @@ def test_a_gateway_that_does_not_exist_is_said(steady: Live, trained: Trained) -
     assert "has 100 %" not in str(steady.deployment("stranded").status.message)
 
 
-def test_an_unreachable_registry_is_said_and_what_is_known_stays(steady: Live, trained: Trained) -> None:
-    steady.name_version(trained.first, "outage")
-    steady.deploy("follower", registry("outage"))
-    before = steady.wait_for("follower", lambda found: found.status.stable is not None, 120, "the version serves")
-    steady.scale("mlflow", 0)
-    try:
-        found = steady.wait_for_reason("modeldeployment", "follower", "ModelResolved", "RegistryUnreachable")
-    finally:
-        steady.scale("mlflow", 1)
-    assert "MLFLOW_TRACKING_URI" in found["message"]
-    assert steady.deployment("follower").status.stable == before.status.stable
-    steady.wait_for_reason("modeldeployment", "follower", "ModelResolved", "Resolved")
-
-
-def test_an_unreachable_prometheus_holds_the_rollout(steady: Live, trained: Trained) -> None:
-    steady.name_version(trained.first, "blind")
-    steady.deploy("blind", registry("blind"))
-    steady.wait_for("blind", lambda found: found.status.stable is not None, 120, "the version serves")
-    steady.scale("prometheus", 0)
-    try:
-        steady.name_version(trained.second, "blind")
-        found = steady.wait_for_reason("modeldeployment", "blind", "MetricsAvailable", "PrometheusUnreachable")
-    finally:
-        steady.scale("prometheus", 1)
-    assert "PROMETHEUS_URL" in found["message"]
-    status = steady.deployment("blind").status
-    assert status.canary is not None
-    assert status.weight == 1
-
-
 def test_the_registry_s_tags_decide_and_not_its_files(steady: Live, trained: Trained) -> None:
     """A version that Tidegate did not package is not rolled out."""
     root = f"{steady.addresses.mlflow}/api/2.0/mlflow"

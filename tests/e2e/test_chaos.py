@@ -16,7 +16,7 @@ from tidegate_demo.traffic import traffic
 from tidegate_dev import paths
 from tidegate_dev.errors import CommandError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 NAME, RATE, LONGEST = "stormy", 100.0, 900.0
 WEIGHTS = (5, 10, 20, 30, 40, 50, 60)

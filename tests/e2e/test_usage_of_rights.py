@@ -13,7 +13,7 @@ from live import Live, Trained, package
 
 from tidegate_dev import paths
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(600)]
 
 ROLE = Path(__file__).parents[2] / "manifests" / "operator" / "rbac.yaml"
 OPERATOR = "system:serviceaccount:tidegate-system:tidegate-operator"
