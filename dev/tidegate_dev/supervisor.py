@@ -16,6 +16,8 @@ from tidegate_dev.component import Component
 
 _RESTART_AFTER = 1.0
 _LOOK_EVERY = 0.1
+_ENVIRONMENT = {"GOGC": "400"}
+"""Go's collector runs a quarter as often: memory is there, and cores are few."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _start(component: Component, logs: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    return os.posix_spawn(component.command[0], component.command, os.environ, file_actions=files)
+    return os.posix_spawn(component.command[0], component.command, {**_ENVIRONMENT, **os.environ}, file_actions=files)
 
 
 def _ended() -> list[int]:

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Hostname", "MetricName", "Name", "Percent", "Quantity", "Selector"]
+__all__ = ["Hostname", "MetricName", "Name", "Percent", "Quantity", "SchemaHash", "Selector"]
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Selector = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
+SchemaHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]
 Percent = Annotated[int, Field(ge=0, le=100)]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tidegate_api.fields import MetricName, Name
+from tidegate_api.fields import MetricName, Name, SchemaHash
 from tidegate_api.model_package import DIGEST_PATTERN
 from tidegate_api.resource import Value, rule
 
@@ -59,6 +59,11 @@ class PackageSource(Value):
     name: Annotated[
         str | None, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="The model's name.")
     ] = None
+    feature_views: Annotated[
+        dict[str, SchemaHash],
+        Field(max_length=64, description="schemaHash of each view that the model reads (`tidegate model show`)."),
+    ] = {}
+    """They gate the rollout and hold breaking changes of these views, as the registry's own record does."""
 
 
 class KeyRef(Value):

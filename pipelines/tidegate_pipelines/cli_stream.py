@@ -49,13 +49,13 @@ def stream(
 
     Exit codes: 0 asked to stop or idle, 1 broker or store does not answer (run again), 2 bad view or topic.
     """
-    from tidegate_components.features.source import load_views
+    from tidegate_components.features.source import load_view
     from tidegate_components.features.stream import Options, stream_view
     from tidegate_components.features.stream_progress import Progress, serve_metrics
     from tidegate_components.storage import cache_folder
 
     with speaking():
-        found = load_views(view)[0]
+        found = load_view(view)
         idle = _length(until_idle, "--until-idle") if until_idle else None
         options = Options(state or cache_folder() / "streams", _length(settle, "--settle"), idle)
         counts = Progress(found.metadata.name)

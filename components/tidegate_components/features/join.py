@@ -14,6 +14,7 @@ from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.source import Connection, cut_to_micros, open_source, view_error
 from tidegate_components.features.spark import Computing, spark_features
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, events_query, micros, quoted, range_query
+from tidegate_components.features.values import arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,8 @@ def join_views(  # noqa: PLR0913  one call, by keyword: what to join, and how
                 files = open_source(db, view, claims)
                 computed = compute(db, view, files)
             for feature in view.spec.features:
-                joined = joined.append_column(column_name(view.metadata.name, feature.name), computed[feature.name])
+                values = computed[feature.name].cast(arrow_type(feature.type))  # a time that is naive is UTC
+                joined = joined.append_column(column_name(view.metadata.name, feature.name), values)
     return joined
 
 

@@ -20,7 +20,7 @@ from tidegate_components.features.encoding import StoredValue, from_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.online import OnlineStore, Watermark, defaults
-from tidegate_components.features.snapshot import arrow_type
+from tidegate_components.features.values import arrow_type
 from tidegate_components.json_values import rfc3339
 from tidegate_components.storage import replacing
 

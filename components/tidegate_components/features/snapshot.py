@@ -9,24 +9,15 @@ from typing import TYPE_CHECKING, Any
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import from_micros
 from tidegate_components.features.online import OnlineStore
+from tidegate_components.features.values import arrow_type
 from tidegate_components.storage import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["arrow_type", "online_batches", "snapshot"]
+__all__ = ["online_batches", "snapshot"]
 
 _ROWS = 20_000
-
-
-def arrow_type(kind: str) -> Any:
-    """The Arrow type of a feature type of the API; times are UTC microseconds."""
-    import pyarrow as pa
-
-    if kind.startswith("List<"):
-        return pa.list_(arrow_type(kind[5:-1]))
-    simple = {"Int64": pa.int64(), "Float64": pa.float64(), "String": pa.string(), "Bool": pa.bool_()}
-    return simple.get(kind) or pa.timestamp("us", tz="UTC")
 
 
 def online_batches(view: FeatureView, store: OnlineStore, limit: int | None = None) -> pa.RecordBatchReader:

@@ -1,4 +1,4 @@
-"""Columns of values as the numbers that the kernel works on: to add, to put in order, to tell apart."""
+"""Columns of values: their declared types, and the numbers that the kernel works on to add, to order, to tell apart."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["addends", "fits", "in_order", "same_codes"]
+__all__ = ["addends", "arrow_type", "fits", "in_order", "same_codes"]
 
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "FLOAT", "DOUBLE"}
 _ORDERED = _NUMBERS | {"BOOLEAN", "VARCHAR", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"}
 _NARROW_DECIMAL = 18
 """Digits that surely fit 64 bits."""
+
+
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a feature type of the API; times are UTC microseconds."""
+    import pyarrow as pa
+
+    if kind.startswith("List<"):
+        return pa.list_(arrow_type(kind[5:-1]))
+    simple = {"Int64": pa.int64(), "Float64": pa.float64(), "String": pa.string(), "Bool": pa.bool_()}
+    return simple.get(kind) or pa.timestamp("us", tz="UTC")
 
 
 def fits(function: str, kind: str) -> bool:

@@ -51,7 +51,7 @@ def _model(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Resolve
     """What the source names; while the registry is away, what it last named stays in force."""
     package, registry = deployment.spec.model.package, deployment.spec.model.registry
     if package is not None:
-        return ResolvedModel(digest=package.digest, uri=package.uri), None
+        return ResolvedModel(digest=package.digest, uri=package.uri, feature_views=package.feature_views), None
     if registry is None:
         return None, None
     try:

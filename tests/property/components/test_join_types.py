@@ -6,7 +6,7 @@ import math
 import random
 import tempfile
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,8 @@ def joined(events: list[Any], asked: list[Any], column: str, part: int) -> list[
 def same(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, date) and not isinstance(wanted, datetime):
         wanted = datetime(wanted.year, wanted.month, wanted.day)
+    if isinstance(wanted, datetime):
+        wanted = wanted.replace(tzinfo=UTC)
     if found is None or wanted is None or isinstance(wanted, str | datetime | list):
         return bool(found == wanted)
     return math.isclose(float(found), float(wanted), rel_tol=1e-12, abs_tol=1e-12)

@@ -127,6 +127,31 @@ def test_a_view_whose_claim_is_missing_names_the_field_and_the_remedy() -> None:
     )
 
 
+def test_a_pinned_package_waits_for_the_views_that_it_is_said_to_read() -> None:
+    view = FeatureView.parse(VIEW)
+    pinned = {"uri": "pvc://models/1", "digest": GOOD.digest, "featureViews": {view.metadata.name: view.schema_hash}}
+    owner, memory = deployment(model={"package": pinned}), Memory()
+    waiting = _look(memory, owner)
+    assert _condition(memory, "FeaturesReady")["reason"] == "FeatureViewMissing"
+    assert waiting.status.canary is None
+    memory.objects["FeatureView", view.metadata.name] = VIEW | {
+        "status": {
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Serving",
+                    "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ]
+        }
+    }
+    started = _look(memory, owner)
+    assert started.status.canary is not None
+    assert started.status.canary.revision.feature_views == pinned["featureViews"]
+
+
 def test_a_package_whose_claim_is_missing_names_the_field_and_the_remedy() -> None:
     owner = deployment(model={"package": {"uri": "pvc://nosuch/1", "digest": GOOD.digest}})
     memory = Memory()

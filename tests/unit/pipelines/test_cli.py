@@ -59,6 +59,7 @@ def test_light_commands_import_nothing_heavy() -> None:
         ),
         (["features", "materialize", str(VIEWS)], "expected one view, found item-popularity, "),
         (["features", "get", "--view", str(VIEWS), "--key", "1"], "expected one view, found item-popularity, "),
+        (["features", "stream", str(VIEWS)], "expected one view, found item-popularity, "),
         (
             ["features", "get", "--view", f"{VIEWS}/user-activity.yaml", "--key", "1", "--online", "localhost:1"],
             "redis url is 'localhost:1', expected redis://HOST:PORT/DB",
