@@ -33,6 +33,7 @@ _DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "drift", "min
 _PERCENT = {"name": "errors", "role": "guard", "margin": 5, "errorRate": {}}
 _BOTH = {"header": "x-bucket", "percent": 5, "values": ["a"]}
 _SWITCH = {"blueGreen": {}}
+_ALSO = {"name": "calibrator", "uri": "pvc://models/calibrator", "digest": "sha256:" + "d" * 64}
 _SAME_WEIGHTS = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 5}]
 
 WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
@@ -50,6 +51,8 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("strategy", to={"abTest": _BOTH}), "exactly one of percent"),
     (setting("strategy", to=_SWITCH), "judged by threshold and external metrics only"),
     (setting("strategy", to={"shadow": {"percent": 5}}), "no strategy shadow"),
+    (setting("runtime", "alsoServe", to=[_ALSO | {"name": "ctr-ranker"}]), "is served already"),
+    (setting("runtime", "alsoServe", to=[_ALSO, _ALSO]), "uplicate"),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 

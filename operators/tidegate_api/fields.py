@@ -6,7 +6,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Hostname", "MetricName", "Name", "Percent", "Quantity", "SchemaHash", "Selector"]
+from tidegate_api.model_package import DIGEST_PATTERN
+from tidegate_api.resource import rule
+
+__all__ = [
+    "Hostname",
+    "MetricName",
+    "ModelName",
+    "Name",
+    "PackageDigest",
+    "PackageUri",
+    "Percent",
+    "Quantity",
+    "SchemaHash",
+    "Selector",
+]
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -14,4 +28,21 @@ MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_le
 Selector = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
 SchemaHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]
+ModelName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+PackageUri = Annotated[str, Field(min_length=1, max_length=1024)]
+PackageDigest = Annotated[
+    str,
+    Field(
+        pattern=DIGEST_PATTERN,
+        max_length=71,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    f"self.matches('{DIGEST_PATTERN}')",
+                    "digest must be sha256: and 64 hex digits in lower case, as packaging printed it",
+                )
+            ]
+        },
+    ),
+]
 Percent = Annotated[int, Field(ge=0, le=100)]

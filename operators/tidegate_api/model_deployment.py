@@ -35,11 +35,21 @@ from tidegate_api.rollout_status import (
     Tally,
     Verdict,
 )
-from tidegate_api.serving import Batching, GatewayRef, ResourceRequirements, Routing, Runtime, Scaling, ScalingTarget
+from tidegate_api.serving import (
+    AlsoServed,
+    Batching,
+    GatewayRef,
+    ResourceRequirements,
+    Routing,
+    Runtime,
+    Scaling,
+    ScalingTarget,
+)
 from tidegate_api.strategy import AbTest, BlueGreen, Canary, Pause, Shadow, Step, StepAnalysis, Strategy
 
 __all__ = [
     "AbTest",
+    "AlsoServed",
     "Analysis",
     "Batching",
     "BlueGreen",
@@ -140,11 +150,23 @@ class ModelDeployment(Resource):
             "!self.metadata.name.matches('-(grpc|preview|versioned|unjudged)$')",
             "metadata.name must not end in -grpc, -preview, -versioned or -unjudged: routes and Services are called so",
         ),
+        rule(
+            "!has(self.spec.runtime.alsoServe) || self.spec.runtime.alsoServe.all(m, m.name != ("
+            "has(self.spec.model.registry) ? self.spec.model.registry.name : "
+            "has(self.spec.model.package.name) ? self.spec.model.package.name : self.metadata.name))",
+            "runtime.alsoServe must not name the model of spec.model: that one is served already",
+        ),
     ]
 
     kind: Literal["ModelDeployment"] = "ModelDeployment"
     spec: ModelDeploymentSpec
     status: Annotated[ModelDeploymentStatus, Field(default_factory=ModelDeploymentStatus)]
+
+    @model_validator(mode="after")
+    def _serves_its_own_model_once(self) -> ModelDeployment:
+        if any(model.name == self.model_name for model in self.spec.runtime.also_serve or ()):
+            raise ValueError("other names in spec.runtime.alsoServe than the model's own")
+        return self
 
     @property
     def model_name(self) -> str:

@@ -6,16 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tidegate_api.fields import MetricName, Name, SchemaHash
-from tidegate_api.model_package import DIGEST_PATTERN
+from tidegate_api.fields import MetricName, ModelName, Name, PackageDigest, PackageUri, SchemaHash
 from tidegate_api.resource import Value, rule
 
 __all__ = ["KeyPlace", "KeyRef", "ModelSource", "PackageSource", "PublicKeyFrom", "RegistrySource", "Verification"]
-
-_DIGEST_RULE = rule(
-    f"self.matches('{DIGEST_PATTERN}')",
-    "digest must be sha256: and 64 hex digits in lower case, as packaging printed it",
-)
 
 
 class RegistrySource(Value):
@@ -28,7 +22,7 @@ class RegistrySource(Value):
         )
     ]
 
-    name: Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    name: ModelName
     """The registered model."""
     alias: Annotated[MetricName, Field(description="Polled; where it points is rolled out.")]
     promoted_alias: Annotated[
@@ -45,23 +39,16 @@ class RegistrySource(Value):
 class PackageSource(Value):
     """A model package pinned by digest."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    uri: PackageUri
     """A folder: http(s)://, mlflow-artifacts:/PATH, pvc://CLAIM/PATH or file://PATH."""
-    digest: Annotated[
-        str,
-        Field(
-            pattern=DIGEST_PATTERN,
-            max_length=71,
-            json_schema_extra={"x-kubernetes-validations": [_DIGEST_RULE]},
-        ),
-    ]
+    digest: PackageDigest
     """sha256: and the SHA-256 of its SHA256SUMS file."""
-    name: Annotated[
-        str | None, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="The model's name.")
-    ] = None
+    name: Annotated[ModelName | None, Field(description="The model's name.")] = None
     feature_views: Annotated[
         dict[str, SchemaHash],
-        Field(max_length=64, description="schemaHash of each view that the model reads (`tidegate model show`)."),
+        Field(
+            max_length=64, description="schemaHash of each view that the model reads (`tidegate model show --json`)."
+        ),
     ] = {}
     """They gate the rollout and hold breaking changes of these views, as the registry's own record does."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
-from tidegate_api.fields import Hostname, Name, Quantity
+from tidegate_api.fields import Hostname, ModelName, Name, PackageDigest, PackageUri, Quantity
 from tidegate_api.resource import Value, rule
 
 __all__ = [
+    "AlsoServed",
     "Batching",
     "GatewayRef",
     "RateLimit",
@@ -47,6 +48,17 @@ class RateLimit(Value):
     """Most runs of the model at the same time in one server, over all its instances."""
 
 
+class AlsoServed(Value):
+    """A further model of the same servers, under its own name and with its package's own settings."""
+
+    name: ModelName
+    """The name in its package; clients ask /v2/models/NAME."""
+    uri: PackageUri
+    """A folder, as in spec.model.package."""
+    digest: PackageDigest
+    """sha256: and the SHA-256 of its SHA256SUMS file."""
+
+
 class Runtime(Value):
     """The server that a revision runs in. It is part of the revision: a change of it is rolled out too."""
 
@@ -63,6 +75,22 @@ class Runtime(Value):
     rate_limit: RateLimit | None = None
     response_cache: Annotated[Quantity | None, Field(description="Size of Triton's response cache.")] = None
     resources: ResourceRequirements | None = None
+    also_serve: Annotated[
+        list[AlsoServed] | None,
+        Field(
+            min_length=1,
+            max_length=8,
+            description="Further models that every pod loads; judged as one with it.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _each_model_once(self) -> Runtime:
+        names = [model.name for model in self.also_serve or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("each model once in alsoServe")
+        return self
 
 
 class ScalingTarget(Value):

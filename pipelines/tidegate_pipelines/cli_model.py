@@ -38,6 +38,7 @@ def fetch(  # noqa: PLR0913, PLR0917 - the options are the command's public form
         bool, typer.Option("--response-cache", help="Answers are kept, as the server's --cache-config has it.")
     ] = False,
     key: Key = None,
+    name: Annotated[str, typer.Option(help="What the model must be called.")] = "",
     json_: Json = False,
 ) -> None:
     """Fetch a package and verify every byte; the target is whole or untouched.
@@ -54,7 +55,7 @@ def fetch(  # noqa: PLR0913, PLR0917 - the options are the command's public form
     from tidegate_components.packaging.serving import ServingSettings, lay_repository
 
     with speaking():
-        package = fetch_package(uri, digest, into, key)
+        package = fetch_package(uri, digest, into, key, name)
         settings = ServingSettings(instances, max_batch_size, max_queue_delay_us, rate_limited, response_cache)
         lay_repository(package, into, settings)
         print_json({"package": str(package), "digest": digest}) if json_ else typer.echo(f"{package} is {digest}")

@@ -232,12 +232,32 @@ def register_versions(live: Live, run: dict[str, Any], packages: Path) -> list[V
 
 def _copied(package: Path, into: Path) -> str:
     """The same package of another run; returns its digest."""
+    shutil.copytree(package, into)
+    return _reworded(into, package.name, into.name)
+
+
+def renamed(package: Path, into: Path, name: str) -> str:
+    """The same package of a model of another name; returns its digest."""
+    shutil.copytree(package, into)
+    (into / "repository" / MODEL).rename(into / "repository" / name)
+    return _reworded(into, MODEL, name)
+
+
+def _reworded(package: Path, word: str, other: str) -> str:
+    """The package with another word in what it says of itself, listed anew; returns its digest."""
     from tidegate_components.packaging.layout import MANIFEST, write_sums
 
-    shutil.copytree(package, into)
-    manifest = into / MANIFEST
-    manifest.write_text(manifest.read_text().replace(f'"{package.name}"', f'"{into.name}"'))
-    return write_sums(into)
+    for file in (package / MANIFEST, *package.rglob("config.pbtxt")):
+        file.write_text(file.read_text().replace(f'"{word}"', f'"{other}"'))
+    return write_sums(package)
+
+
+def upload(live: Live, package: Path, place: str) -> str:
+    """Put a package among the registry's artifacts; returns its address."""
+    root = f"{live.addresses.mlflow}/api/2.0/mlflow-artifacts/artifacts/{place}"
+    for file in (path for path in package.rglob("*") if path.is_file()):
+        httpx.put(f"{root}/{file.relative_to(package)}", content=file.read_bytes()).raise_for_status()
+    return f"mlflow-artifacts:/{place}"
 
 
 def _register(live: Live, package: Path, digest: str) -> Version:

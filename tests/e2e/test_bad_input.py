@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live import MODEL, Live, Trained, Version, corrupted, package, registry
+from live import MODEL, Live, Trained, Version, corrupted, package, registry, upload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -73,10 +73,7 @@ def test_a_missing_package_is_said_to_be_missing(pinned: Live, trained: Trained)
 
 def test_a_corrupt_package_is_refused(pinned: Live, trained: Trained, tmp_path: Path) -> None:
     folder = corrupted(trained.package.with_name("e2e-2"), tmp_path / "corrupt")
-    root = f"{pinned.addresses.mlflow}/api/2.0/mlflow-artifacts/artifacts/e2e/corrupt"
-    for file in (path for path in folder.rglob("*") if path.is_file()):
-        httpx.put(f"{root}/{file.relative_to(folder)}", content=file.read_bytes()).raise_for_status()
-    tampered = Version("", trained.second.digest, "mlflow-artifacts:/e2e/corrupt")
+    tampered = Version("", trained.second.digest, upload(pinned, folder, "e2e/corrupt"))
     _rollout_stops(pinned, package(tampered), "model.onnx")
 
 

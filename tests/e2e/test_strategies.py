@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live import MODEL, Live, Trained, registry, request_bodies
+from live import MODEL, Live, Trained, registry, renamed, request_bodies, upload
 
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.facts import requests_of
@@ -21,10 +21,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 RATE, LONGEST = 100.0, 600.0
 SCALING = {"minReplicas": 1, "maxReplicas": 2, "targets": [{"queueTime": "50ms"}], "scaleDownDelay": "10s"}
 BUCKET = "x-bucket"
-WHOLE_RUNTIME = {
-    "gpus": 0, "backend": "onnxruntime", "instances": 2, "rateLimit": {"maxConcurrency": 2}, "responseCache": "64Mi",
-    "batching": {"maxBatchSize": 256, "maxQueueDelay": "100us"},
+PLAIN: dict[str, Any] = {
+    "gpus": 0,
+    "backend": "onnxruntime",
     "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}},
+}
+WHOLE_RUNTIME = PLAIN | {
+    "instances": 2, "rateLimit": {"maxConcurrency": 2}, "responseCache": "64Mi",
+    "batching": {"maxBatchSize": 256, "maxQueueDelay": "100us"},
 }  # fmt: skip
 
 
@@ -58,8 +62,8 @@ def _stable_is(version: str) -> Any:
     return holds
 
 
-def _ask(shop: Live, host: str, body: str, **headers: str) -> int:
-    url = f"{shop.addresses.gateway}/v2/models/{MODEL}/infer"
+def _ask(shop: Live, host: str, body: str, *, model: str = MODEL, **headers: str) -> int:
+    url = f"{shop.addresses.gateway}/v2/models/{model}/infer"
     content = {"Host": host, "Content-Type": "application/json"} | headers
     return httpx.post(url, content=body, headers=content, timeout=10).status_code
 
@@ -132,6 +136,35 @@ def test_pods_are_made_anew_without_a_lost_request(shop: Live, trained: Trained,
         shop.cluster.wait(gone, 120, "every pod is a new one")
         _counts(running, shop, 2000)
         shop.cluster.wait(lambda: _cache_hits(shop, name), 60, "Triton answers from its cache")
+
+
+def test_a_further_model_is_served_by_the_same_pods_and_rolled_out_with_them(
+    shop: Live, trained: Trained, bodies: Path, tmp_path: Path
+) -> None:
+    name, beside = "pair", "ctr-beside"
+    digest = renamed(trained.package, tmp_path / beside, beside)
+    also = [{"name": beside, "uri": upload(shop, tmp_path / beside, f"e2e/{beside}"), "digest": digest}]
+    line = bodies.read_text().splitlines()[0]
+    with (
+        _serving(shop, trained, name, scaling=SCALING, analysis={"metrics": []}),
+        traffic(shop.target(name), bodies, RATE, LONGEST, tmp_path / "counts.json") as running,
+    ):
+        assert _ask(shop, shop.host(name), line, model=beside) == 404
+        before = shop.deployment(name).status.stable
+        shop.deploy(
+            name, registry(name), scaling=SCALING, analysis={"metrics": []}, runtime=PLAIN | {"alsoServe": also}
+        )
+        shop.wait_for(name, lambda found: found.status.stable != before, 120, "it was rolled out")
+        answers = lambda: (_ask(shop, shop.host(name), line, model=beside) == 200, "not yet")  # noqa: E731
+        shop.cluster.wait(answers, 30, "the further model answers")
+        assert _ask(shop, shop.host(name), line) == 200
+        _counts(running, shop, 1000)
+        wrong = [also[0] | {"name": "somebody"}]
+        shop.deploy(
+            name, registry(name), scaling=SCALING, analysis={"metrics": []}, runtime=PLAIN | {"alsoServe": wrong}
+        )
+        refused = shop.wait_for_reason("modeldeployment", name, "Progressing", "PackageRefused")
+        assert f"'{beside}', expected somebody" in refused["message"]
 
 
 def _cache_hits(shop: Live, name: str) -> tuple[bool, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tidegate_components.packaging.layout import (
+    MANIFEST,
     MOST_BYTES,
     MOST_SUMS_BYTES,
     SIGNATURE,
@@ -39,10 +40,11 @@ _SCHEMES = {"http", "https", "mlflow-artifacts"}
 Opener = Callable[[str], IO[bytes]]
 
 
-def fetch(uri: str, digest: str, into: Path, key: Path | None = None) -> Path:
+def fetch(uri: str, digest: str, into: Path, key: Path | None = None, name: str = "") -> Path:
     """Bring the package at `uri` to `into/package` and the golden probe to `into/golden_probe.py`; returns the package.
 
-    With the public `key` (PEM) an unsigned or wrongly signed package is refused before any of its files is fetched.
+    With the public `key` (PEM) an unsigned or wrongly signed package is refused before any of its files is fetched;
+    with a `name` a package of a model that is called otherwise.
 
     `uri` is a path, file://, pvc://CLAIM/PATH, http(s)://, or mlflow-artifacts:/PATH (read through the tracking server
     that MLFLOW_TRACKING_URI names). Raises PackageError for whatever is wrong; the target then stays as it was.
@@ -56,12 +58,14 @@ def fetch(uri: str, digest: str, into: Path, key: Path | None = None) -> Path:
         if key:
             check_signature(uri, sums, signature, key)
         left = MOST_BYTES
-        for name in parse_sums(sums, uri):
-            left -= _copy(opener, uri, name, beside, min(left, most_bytes(name)))
+        for file in parse_sums(sums, uri):
+            left -= _copy(opener, uri, file, beside, min(left, most_bytes(file)))
         (beside / SUMS).write_bytes(sums)
         if signature is not None:
             (beside / SIGNATURE).write_bytes(signature)
-        verify(beside, digest, key)
+        manifest = verify(beside, digest, key)
+        if name and manifest.name != name:
+            raise package_error(uri, f"name in {MANIFEST}", manifest.name, name, "ask for the model by its own name")
     shutil.copyfile(Path(__file__).with_name("golden_probe.py"), into / "golden_probe.py")
     return into / "package"
 

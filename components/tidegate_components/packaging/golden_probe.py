@@ -2,7 +2,7 @@
 
 A single file of the standard library (Python 3.8 and up): it runs inside any server image, beside the package.
 
-    python3 golden_probe.py --package DIR --url http://127.0.0.1:8000
+    python3 golden_probe.py --package DIR [--package DIR ...] --url http://127.0.0.1:8000
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def _difference(wanted: Any, found: Any, tolerance: Any) -> str:
 def main() -> int:
     """Parse the command line, probe, print one line."""
     parser = argparse.ArgumentParser(description="Compare a model server's answers with a package's golden ones.")
-    parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--package", type=Path, required=True, action="append", help="also more than once")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds per request")
     given = parser.parse_args()
-    fault = probe(given.package, given.url, given.timeout)
-    print(fault or f"golden answers of {given.package} agree")
+    fault = next(filter(None, (probe(package, given.url, given.timeout) for package in given.package)), "")
+    print(fault or f"golden answers of {', '.join(map(str, given.package))} agree")
     return 1 if fault else 0
 
 

@@ -105,26 +105,29 @@ def _server(deployment: ModelDeployment, body: Mapping[str, Any], pods: Iterable
 
 def _pod_failure(deployment: ModelDeployment, pod: Mapping[str, Any]) -> Failure | None:
     """Why a pod does not start, if it says so."""
-    package = deployment.spec.model.package
     status = pod.get("status", {})
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     failed = next((found for found in map(_container_failure, containers) if found), None)
     if failed is not None:
         return failed
-    addresses = {"spec.model.package.uri": package.uri} if package else _registered_address(deployment)
-    return unscheduled(pod, addresses)
+    return unscheduled(pod, _addresses(deployment))
 
 
-def _registered_address(deployment: ModelDeployment) -> dict[str, str]:
-    source = deployment.status.source
-    return {f"tag {PACKAGE_TAG} of version {source.version} in the registry": source.uri} if source else {}
+def _addresses(deployment: ModelDeployment) -> dict[str, str]:
+    """Where packages lie, by where that is said."""
+    package, source = deployment.spec.model.package, deployment.status.source
+    found = {f"tag {PACKAGE_TAG} of version {source.version} in the registry": source.uri} if source else {}
+    if package:
+        found = {"spec.model.package.uri": package.uri}
+    also = deployment.spec.runtime.also_serve or []
+    return found | {f"spec.runtime.alsoServe[{i}].uri": model.uri for i, model in enumerate(also)}
 
 
 def _container_failure(container: Mapping[str, Any]) -> Failure | None:
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
     if ended and ended.get("exitCode"):
         message = (ended.get("message") or f"container {container['name']} ended with {ended['exitCode']}").strip()
-        refused = container["name"] == FETCH_CONTAINER and ended["exitCode"] == _BAD_INPUT
+        refused = container["name"].startswith(FETCH_CONTAINER) and ended["exitCode"] == _BAD_INPUT
         return Failure("PackageRefused" if refused else "ContainerFailed", message)
     waiting = container.get("state", {}).get("waiting") or {}
     if is_stuck(waiting):

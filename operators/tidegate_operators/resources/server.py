@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import (
+    AlsoServed,
     KeyPlace,
     ModelDeployment,
     RevisionImages,
@@ -40,6 +41,7 @@ _GRACE_SECONDS = 45
 _GOLDEN_TRIES = 60
 RESTART_ANNOTATION = "tidegate.dev/restart"
 _KEYS, _KEY_FILE = "/keys", "public-key.pem"
+_MODELS, _ALSO = "/models", "/models/also"
 
 
 def server_name(deployment: ModelDeployment, revision: RevisionStatus) -> str:
@@ -128,7 +130,8 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
 
 
 def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
-    volumes, mounts = claims(revision.uri)
+    also = _runtime(deployment, revision).also_serve or []
+    volumes, mounts = claims(revision.uri, *(model.uri for model in also))
     key_volumes, key_mounts = _public_key(revision.public_key)
     scratch = [
         {"name": "models", "emptyDir": {}},
@@ -144,7 +147,10 @@ def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platfo
     return restricted_pod() | {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
-        "initContainers": [_fetch(deployment, revision, platform, [*mounts, *key_mounts])],
+        "initContainers": [
+            _fetch(deployment, revision, platform, [*mounts, *key_mounts]),
+            *(_fetch_also(model, deployment, revision, platform, [*mounts, *key_mounts]) for model in also),
+        ],
         "containers": [_triton(deployment, revision, platform)],
         "volumes": [*scratch, *volumes, *key_volumes],
     }
@@ -164,11 +170,37 @@ def _fetch(
     deployment: ModelDeployment, revision: RevisionStatus, platform: Platform, mounts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
-    command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", "/models"]
+    command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", _MODELS]
     command += _serving_settings(_runtime(deployment, revision))
     command += ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
+    return _fetching(FETCH_CONTAINER, command, deployment, revision, platform, mounts)
+
+
+def _fetch_also(
+    model: AlsoServed,
+    deployment: ModelDeployment,
+    revision: RevisionStatus,
+    platform: Platform,
+    mounts: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The same for a further model, which must be called as the spec calls it; its package's settings stay."""
+    command = ["tidegate", "model", "fetch", "--uri", model.uri, "--digest", model.digest]
+    command += ["--into", f"{_ALSO}/{model.name}", "--name", model.name]
+    command += ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
+    place = (_runtime(deployment, revision).also_serve or []).index(model) + 1
+    return _fetching(f"{FETCH_CONTAINER}-{place}", command, deployment, revision, platform, mounts)
+
+
+def _fetching(
+    name: str,
+    command: list[str],
+    deployment: ModelDeployment,
+    revision: RevisionStatus,
+    platform: Platform,
+    mounts: list[dict[str, Any]],
+) -> dict[str, Any]:
     return {
-        "name": FETCH_CONTAINER,
+        "name": name,
         "image": _images(deployment, revision, platform).fetch,
         "imagePullPolicy": platform.image_pull_policy,
         "command": command,
@@ -177,7 +209,7 @@ def _fetch(
         "securityContext": restricted_container(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "models", "mountPath": "/models"},
+            {"name": "models", "mountPath": _MODELS},
             {"name": "tmp", "mountPath": "/tmp"},
             *[mount | {"readOnly": True} for mount in mounts],
         ],
@@ -217,25 +249,26 @@ def _triton(deployment: ModelDeployment, revision: RevisionStatus, platform: Pla
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
-        **_probes(deployment),
+        **_probes(deployment.model_name, runtime),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
         "resources": _resources(runtime),
         "securityContext": restricted_container(),
         "volumeMounts": [
-            {"name": "models", "mountPath": "/models", "readOnly": True},
+            {"name": "models", "mountPath": _MODELS, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
 
 
-def _probes(deployment: ModelDeployment) -> dict[str, Any]:
+def _probes(model: str, runtime: Runtime) -> dict[str, Any]:
     """Started means that the golden requests were answered; ready, that this model's version is. /v2/health/ready
     would fail while any model loads and stay 200 after an unload.
     """
     url = f"http://127.0.0.1:{HTTP_PORT}"
-    golden = ["python3", "/models/golden_probe.py", "--package", "/models/package", "--url", url]
-    ready = {"path": f"/v2/models/{deployment.model_name}/versions/1/ready", "port": "http"}
+    golden = ["python3", f"{_MODELS}/golden_probe.py", "--package", f"{_MODELS}/package", "--url", url]
+    golden += [word for also in runtime.also_serve or () for word in ("--package", f"{_ALSO}/{also.name}/package")]
+    ready = {"path": f"/v2/models/{model}/versions/1/ready", "port": "http"}
     live = {"path": "/v2/health/live", "port": "http"}
     tries = {"periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES}
     return {
@@ -246,13 +279,15 @@ def _probes(deployment: ModelDeployment) -> dict[str, Any]:
 
 
 def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
-    """Explicit loading of one model, as the production advice has it; never poll mode."""
+    """Explicit loading of the models by name, as the production advice has it; never poll mode."""
     cache, limit = runtime.response_cache, runtime.rate_limit
+    also = [model.name for model in runtime.also_serve or ()]
     limited = ["--rate-limit=execution_count", f"--rate-limit-resource=runs:{limit.max_concurrency}"] if limit else []
     return [
-        "--model-repository=/models/repository",
+        f"--model-repository={_MODELS}/repository",
+        *(f"--model-repository={_ALSO}/{name}/repository" for name in also),
         "--model-control-mode=explicit",
-        f"--load-model={model}",
+        *(f"--load-model={name}" for name in (model, *also)),
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",

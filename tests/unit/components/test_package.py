@@ -118,6 +118,12 @@ def test_a_damaged_package_is_refused(package: Path, tmp_path: Path, damage: Any
         verify(package)
 
 
+def test_a_model_of_another_name_than_was_asked_for_is_refused(package: Path, trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"name in model.json is 'ctr-ranker', expected calibrator"):
+        fetch(str(package), trained.digest, tmp_path / "models", name="calibrator")
+    assert not (tmp_path / "models" / "package").exists()
+
+
 def test_a_file_that_is_not_listed_is_refused(package: Path) -> None:
     (package / "golden" / "extra.json").write_text("{}")
     with pytest.raises(PackageError, match="a file that SHA256SUMS does not list"):
@@ -175,6 +181,20 @@ def test_the_probe_compares_what_a_server_answers(
         command = [sys.executable, "-I", str(tmp_path / "models" / "golden_probe.py"), "--package", str(package)]
         done = subprocess.run([*command, "--url", url], capture_output=True, text=True, check=False)
     assert (done.returncode, words in done.stdout, done.stdout.count("\n")) == (code, True, 1), done
+
+
+def test_the_probe_asks_for_every_package_that_it_is_given(package: Path, trained: Trained, tmp_path: Path) -> None:
+    fetch(str(package), trained.digest, tmp_path / "models")
+    other = tmp_path / "other"
+    shutil.copytree(package, other)
+    manifest = other / "model.json"
+    manifest.write_text(manifest.read_text().replace('"ctr-ranker"', '"nobody"', 1))
+    with served(inference_server(package, 0.0)) as url:
+        packages = ["--package", str(package), "--package", str(other)]
+        command = [sys.executable, "-I", str(tmp_path / "models" / "golden_probe.py"), *packages, "--url", url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "model nobody did not answer" in done.stdout
 
 
 def test_the_probe_says_when_nobody_answers(package: Path) -> None:

@@ -269,3 +269,24 @@ def test_gpu_utilization_is_a_metric_of_the_pods() -> None:
     assert metric["pods"]["metric"]["name"] == "tidegate_gpu_utilization_ratio"
     assert metric["pods"]["target"]["averageValue"] == "700m"
     assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 60
+
+
+def test_further_models_are_fetched_loaded_and_asked_before_a_pod_is_ready() -> None:
+    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
+    pod = _pod(
+        model=_BY_ALIAS | {"verify": _SECRET}, runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [also]}
+    )
+    (_, fetch), (triton,) = pod["initContainers"], pod["containers"]
+    assert {also["uri"], also["digest"], "/models/also/calibrator", "calibrator"} <= set(fetch["command"])
+    assert "--key" in fetch["command"], "whoever demands a signature demands it of every model"
+    assert "pvc-side" in {volume["name"] for volume in pod["volumes"]}
+    assert {"--model-repository=/models/also/calibrator/repository", "--load-model=calibrator"} <= set(triton["args"])
+    assert "/models/also/calibrator/package" in triton["startupProbe"]["exec"]["command"]
+
+
+def test_a_further_model_makes_a_revision_of_its_own_and_none_changes_no_revision() -> None:
+    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
+    runtime = {"gpus": 0, "backend": "onnxruntime"}
+    plain, joined = (revision_of(deployment(runtime=r), GOOD) for r in (runtime, runtime | {"alsoServe": [also]}))
+    assert plain.hash == revision_of(deployment(), GOOD).hash
+    assert joined.hash != plain.hash
