@@ -135,7 +135,7 @@ def tidegate(folder: str, url: str, entities: str, count: str) -> Any:
     seconds, cpu = timed(lambda: materialize(items, store, datetime.now(UTC)))
 
     def read(user: int, slate: list[int]) -> object:
-        return store.read([(users, (user,)), *((items, (item,)) for item in slate)])
+        return store.read([(users, [(user,)]), (items, [(item,) for item in slate])])
 
     return {"materialize": seconds, "materialize_cpu": cpu, **reads(read, int(entities), int(count))}
 

@@ -80,7 +80,7 @@ def test_a_view_becomes_ready_and_its_values_are_in_redis(live: Live, view: dict
     assert live.condition("featureview", folder, "Fresh")["status"] == "True"
     parsed = FeatureView.parse(live.cluster.get("featureview", folder))
     assert parsed.status.rows == 2
-    first, second, nobody = open_store(live.addresses.redis).read([(parsed, (1,)), (parsed, (2,)), (parsed, (3,))])
+    ((first, second, nobody),) = open_store(live.addresses.redis).read([(parsed, [(1,), (2,), (3,)])])
     assert first is not None
     assert second is not None
     assert (first.values, second.values, nobody) == ((2, 3.0), (1, 4.0), None)
@@ -120,7 +120,7 @@ def test_a_changed_view_is_materialized_anew_and_leaves_nothing_of_the_old(
 
     def changed() -> tuple[bool, str]:
         parsed = FeatureView.parse(live.cluster.get("featureview", folder))
-        (stored,) = open_store(live.addresses.redis).read([(parsed, (1,))])
+        ((stored,),) = open_store(live.addresses.redis).read([(parsed, [(1,)])])
         return stored is not None and stored.values == (2, 2.0), str(stored)
 
     live.cluster.wait(changed, 90, "the new definition is online")

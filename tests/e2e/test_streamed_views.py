@@ -70,7 +70,7 @@ def _wait_for_values(live: Live, view: FeatureView, user: int, hour: int, lately
     store = open_store(live.addresses.redis)
 
     def there() -> tuple[bool, str]:
-        (found,) = store.read([(view, (user,))])
+        ((found,),) = store.read([(view, [(user,)])])
         wanted = (hour, found.values[1] if found and lately is None else lately)
         return found is not None and found.values == wanted, str(found)
 

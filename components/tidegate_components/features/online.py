@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
-from typing import Any
+from itertools import islice
+from typing import Any, TypeAlias
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import (
@@ -26,7 +26,10 @@ from tidegate_components.features.encoding import (
 )
 from tidegate_components.features.errors import BadFeaturesError, OnlineStoreError, SchemaMismatchError
 
-__all__ = ["OnlineStore", "Watermark", "defaults", "expiry_ms", "open_store"]
+__all__ = ["Entities", "OnlineStore", "Watermark", "defaults", "expiry_ms", "open_store"]
+
+Entities: TypeAlias = Sequence[Sequence[object]]
+"""Keys of entities, each in the order of the view's joinKeys."""
 
 _BATCH = 2000
 _KEYS_A_CALL = 200
@@ -108,8 +111,8 @@ class OnlineStore:
             args = [arg for _, value, expires in some for arg in (value, expires)]
             self._write(keys=[key for key, _, _ in some], args=args, client=pipe)
 
-    def read(self, wanted: Sequence[tuple[FeatureView, Sequence[object]]]) -> list[StoredValue | None]:
-        """The stored values of (view, entity key) pairs in one round trip, also of several views; None: not there.
+    def read(self, wanted: Sequence[tuple[FeatureView, Entities]]) -> list[list[StoredValue | None]]:
+        """By view the stored values of its entities, all of it in one round trip; None: not there.
 
         A value that was written under another schema gives what the view's schema has too. Raises SchemaMismatchError
         where it lacks one of the view's features, or has it with another type.
@@ -117,24 +120,20 @@ class OnlineStore:
         return self.read_with_watermarks(wanted, ())[0]
 
     def read_with_watermarks(
-        self, wanted: Sequence[tuple[FeatureView, Sequence[object]]], views: Sequence[FeatureView]
-    ) -> tuple[list[StoredValue | None], list[Watermark | None]]:
+        self, wanted: Sequence[tuple[FeatureView, Entities]], views: Sequence[FeatureView]
+    ) -> tuple[list[list[StoredValue | None]], list[Watermark | None]]:
         """As `read`, with how far each of `views` is materialized, in the same round trip.
 
         What is not stored has its default as of the watermark.
         """
-        runs = [(pairs[0][0], [entity for _, entity in pairs]) for pairs in _runs(wanted)]
-        keys = [key for view, entities in runs for key in keys_of(view, entities)]
+        keys = [key for view, entities in wanted for key in keys_of(view, entities)]
         keys += [watermark_key(view.metadata.name) for view in views]
         if not keys:
-            return [], []
+            return [[] for _ in wanted], []
         with _speaking(self._url):
-            found = self._mget(keys)
-        values, first = list[StoredValue | None](), 0
-        for view, entities in runs:
-            values += self._decoded(view, found[first : first + len(entities)])
-            first += len(entities)
-        return values, [Watermark.from_json(data) for data in found[first:]]
+            found = iter(self._mget(keys))
+        values = [self._decoded(view, list(islice(found, len(entities)))) for view, entities in wanted]
+        return values, [Watermark.from_json(data) for data in found]
 
     def _decoded(self, view: FeatureView, found: Sequence[bytes | None]) -> list[StoredValue | None]:
         return codec_of(Schema.of(view)).decode_all(found, self._decoder(view))
@@ -200,11 +199,6 @@ class OnlineStore:
         with _speaking(self._url):
             args = [before.to_json() if before else "", after.to_json()]
             return bool(self._swap(keys=[watermark_key(view.metadata.name)], args=args))
-
-
-def _runs(wanted: Sequence[tuple[FeatureView, Any]]) -> Iterator[list[tuple[FeatureView, Any]]]:
-    """Neighbours that ask for the same view."""
-    return (list(pairs) for _, pairs in groupby(wanted, key=lambda pair: id(pair[0])))
 
 
 def _text(key: str | bytes) -> str:

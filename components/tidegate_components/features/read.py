@@ -47,7 +47,7 @@ def _parsed(part: str, kind: str) -> Any:
 def get_features(view: FeatureView, store: OnlineStore, keys: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Per key {key, found, asOf, features}; an entity that is not stored has the view's defaults and no as-of time."""
     names = [feature.name for feature in view.spec.features]
-    found = store.read([(view, key) for key in keys])
+    (found,) = store.read([(view, keys)])
     return [
         {
             "key": list(key),

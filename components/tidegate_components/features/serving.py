@@ -77,11 +77,10 @@ class FeatureService:
         """
         asked = self._clock()
         keys = [[_key(view, row) for row in rows] for view in self._views]
-        wanted = list(dict.fromkeys((i, key) for i, row in enumerate(keys) for key in row))
-        pairs = [(self._views[i], key) for i, key in wanted]
-        found, watermarks = self._store.read_with_watermarks(pairs, self._views)
-        stored = dict(zip(wanted, found, strict=True))
-        values = [[stored[i, row[n]] for i, row in enumerate(keys)] for n in range(len(rows))]
+        wanted = [(view, list(dict.fromkeys(row))) for view, row in zip(self._views, keys, strict=True)]
+        found, watermarks = self._store.read_with_watermarks(wanted, self._views)
+        stored = [dict(zip(each, values, strict=True)) for (_, each), values in zip(wanted, found, strict=True)]
+        values = [[there[row[n]] for there, row in zip(stored, keys, strict=True)] for n in range(len(rows))]
         features = [self._named(row) for row in values]
         if self._log is not None:
             head = {"request_id": request_id, "event_time": asked}

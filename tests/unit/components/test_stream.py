@@ -108,7 +108,7 @@ def until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> float:
 
 def stored(store: OnlineStore, view: FeatureView, user: int) -> tuple[int, dict[str, Any]] | None:
     """As-of time and features by name."""
-    (found,) = store.read([(view, (user,))])
+    ((found,),) = store.read([(view, [(user,)])])
     names = [feature.name for feature in view.spec.features]
     return None if found is None else (found.as_of, dict(zip(names, found.values, strict=True)))
 
