@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,8 +36,12 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     """
     ruling = _rule(view, neighbours, now)
     view = ruling.view
-    refusal = apply_all(neighbours.cluster, _wanted(view, neighbours))
-    _prune(view, neighbours)
+    present = _present(view, neighbours)
+    versions = {
+        (body["kind"], body["metadata"]["name"]): body["metadata"].get("resourceVersion", "") for body in present
+    }
+    refusal = apply_all(neighbours.cluster, _wanted(view, versions, neighbours), neighbours.applied, versions)
+    _prune(view, present, neighbours)
     runs = _runs(view, neighbours, now)
     status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
     show_features(view, _newest_statistics(runs))
@@ -77,23 +81,29 @@ def _deployments(neighbours: Neighbours, namespace: str) -> list[ModelDeployment
     return found
 
 
-def _wanted(view: FeatureView, neighbours: Neighbours) -> list[dict[str, Any]]:
+def _present(view: FeatureView, neighbours: Neighbours) -> list[dict[str, Any]]:
+    """The view's objects that are there."""
+    kinds = ("Deployment", "ConfigMap") if view.spec.source.kafka is not None else ("Job", "CronJob", "ConfigMap")
+    labels = {FEATURE_VIEW_LABEL: view.metadata.name}
+    found = [(kind, body) for kind in kinds for body in neighbours.cluster.list(kind, view.metadata.namespace, labels)]
+    return [{**body, "kind": kind} for kind, body in found]  # the API server leaves the kind out of a list's items
+
+
+def _wanted(view: FeatureView, present: Container[tuple[str, str]], neighbours: Neighbours) -> list[dict[str, Any]]:
     """What keeps the view current: a stream of its topic, or jobs over its files. A Job cannot be applied again."""
     if view.spec.source.kafka is not None:
         return stream_objects(view, neighbours.platform)
-    existing = neighbours.cluster.get("Job", view.metadata.namespace, job_name(view))
     wanted = materialization_objects(view, neighbours.platform)
-    return [body for body in wanted if body["kind"] != "Job" or existing is None]
+    return [body for body in wanted if body["kind"] != "Job" or ("Job", job_name(view)) not in present]
 
 
-def _prune(view: FeatureView, neighbours: Neighbours) -> None:
+def _prune(view: FeatureView, present: Iterable[Mapping[str, Any]], neighbours: Neighbours) -> None:
     """Remove the first Jobs and definitions of earlier versions of the view."""
-    namespace = view.metadata.namespace
-    for kind in ("Job", "ConfigMap"):
-        for body in neighbours.cluster.list(kind, namespace, {FEATURE_VIEW_LABEL: view.metadata.name}):
-            owners = {owner["kind"] for owner in body["metadata"].get("ownerReferences", [])}
-            if "FeatureView" in owners and body["metadata"]["name"] != job_name(view):
-                neighbours.cluster.delete(kind, namespace, body["metadata"]["name"])
+    for body in present:
+        owners = {owner["kind"] for owner in body["metadata"].get("ownerReferences", [])}
+        earlier = body["kind"] in ("Job", "ConfigMap") and body["metadata"]["name"] != job_name(view)
+        if "FeatureView" in owners and earlier:
+            neighbours.cluster.delete(body["kind"], view.metadata.namespace, body["metadata"]["name"])
 
 
 def _runs(view: FeatureView, neighbours: Neighbours, now: datetime) -> list[Run]:

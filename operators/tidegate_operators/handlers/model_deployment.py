@@ -22,6 +22,8 @@ from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["reconcile"]
 
+_TELL_AGAIN = timedelta(seconds=15)
+"""How soon the registry, which did not answer, is told again of a rollout that ended."""
 _OWNED = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", *ROUTE_KINDS.values())
 
 
@@ -40,11 +42,13 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     changes = announce_changes(deployment.status.conditions, status.conditions)
     for announcement in (*decision.announcements, *(_about(status, said) for said in changes)):
         neighbours.cluster.announce(deployment, announcement, now)
-    _write(deployment, _record(deployment, status, neighbours), neighbours)
+    status = _record(deployment, status, neighbours)
+    _write(deployment, status, neighbours)
     show_rollout(deployment, status)
     if refusal is not None and not status.weight:
         raise refusal
-    return decision.requeue
+    told = all(entry.recorded for entry in status.history)
+    return decision.requeue if told else min(decision.requeue, _TELL_AGAIN)
 
 
 def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
@@ -103,7 +107,7 @@ def _prune(
 def _record(
     deployment: ModelDeployment, status: ModelDeploymentStatus, neighbours: Neighbours
 ) -> ModelDeploymentStatus:
-    """Tell the registry of every ended rollout that it has not heard of; what fails is told at the next look."""
+    """Tell the registry of every ended rollout that it has not heard of; what fails is told at the next look, soon."""
     if all(entry.recorded for entry in status.history):
         return status
     stable = status.stable.hash if status.stable else None

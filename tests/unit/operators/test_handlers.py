@@ -15,7 +15,7 @@ from test_resources import PLATFORM, VIEW
 from rollouts import GOOD, START, deployment
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
-from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
+from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus, ResolvedModel
 from tidegate_api.resource import Resource
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
@@ -25,6 +25,7 @@ from tidegate_operators.handlers.keeper import Keeper, retry_after
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.rollout.observed import Announcement
+from tidegate_operators.rollout.source import revision_of
 
 Body = dict[str, Any]
 CRON = "The API server refused CronJob user-activity-scheduled: unknown time zone Mars/X; correct the spec."
@@ -96,6 +97,50 @@ def _look(memory: Memory, found: ModelDeployment) -> ModelDeployment:
 
 def _body(found: ModelDeployment) -> Body:
     return found.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Versioned(Memory):
+    """It numbers what is applied, as the API server does, and keeps the names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.applied: list[str] = []
+
+    def apply(self, body: Body) -> Body:
+        self.applied.append(f"{body['kind']}/{body['metadata']['name']}")
+        return super().apply(body | {"metadata": body["metadata"] | {"resourceVersion": str(len(self.applied))}})
+
+
+def test_what_stands_as_it_was_applied_is_not_applied_again() -> None:
+    memory = Versioned()
+    neighbours = neighbours_of(memory)
+    feature_view.reconcile(FeatureView.parse(VIEW), neighbours, START)
+    made = [name for name in memory.applied if not name.startswith("ControllerRevision")]
+    assert {name.partition("/")[0] for name in made} == {"Job", "CronJob", "ConfigMap"}
+    memory.applied.clear()
+    feature_view.reconcile(FeatureView.parse(VIEW), neighbours, START)
+    assert memory.applied == []
+    cron = next(name for name in memory.objects if name[0] == "CronJob")
+    memory.objects[cron]["metadata"]["resourceVersion"] = "changed by somebody"
+    feature_view.reconcile(FeatureView.parse(VIEW), neighbours, START)
+    assert memory.applied == ["/".join(cron)]
+
+
+class Deaf(Named):
+    """The registry names versions, and takes no verdict."""
+
+    def record(self, *_: object, **__: object) -> None:
+        raise NeighbourError("RegistryUnreachable", "nobody answers")
+
+
+def test_a_registry_that_did_not_hear_of_a_verdict_is_told_again_soon() -> None:
+    ended = HistoryEntry(
+        revision=revision_of(deployment(), GOOD), outcome="promoted", reason="FirstRevision", message="The first.",
+        started_at=START, ended_at=START,
+    )  # fmt: skip
+    status = ModelDeploymentStatus(stable=ended.revision, history=[ended])
+    neighbours = Neighbours(Memory(), None, Deaf(), PLATFORM)  # type: ignore[arg-type]
+    assert model_deployment.reconcile(deployment(status), neighbours, START) <= timedelta(seconds=15)
 
 
 def test_a_view_whose_schedule_is_refused_says_so_and_still_materializes() -> None:
