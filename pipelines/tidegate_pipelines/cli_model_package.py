@@ -73,7 +73,10 @@ def _made(run: Path, out: Path, name: str, sign: Path | None, how: tuple[Any, fl
         check_signing_key(sign)
     found = read_run(run, name)
     quantize, max_auc_loss, unknown_ids = how
-    options = Options("error" if unknown_ids == "error" else "fold", "int8" if quantize else "", max_auc_loss, sign)
+    options = Options(
+        "error" if unknown_ids == "error" else "fold", "int8" if quantize else "", max_auc_loss, sign, told=progress
+    )
+    progress(f"Packaging run {found.provenance.run} as {found.provenance.name}: loading torch")
     with TemporaryDirectory() as scratch:
         report = found.report or write_report(found, Path(scratch) / "report.html")
         digest = package_model(found.model, found.sample, report, out, found.provenance, options=options)

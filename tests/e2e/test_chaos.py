@@ -115,6 +115,12 @@ def test_a_good_canary_is_promoted_whatever_dies_around_it(stormy: Live, trained
     assert counts.failed <= counts.sent // 100, counts
 
 
+def test_an_edit_is_seen_by_those_whose_watches_were_cut(stormy: Live) -> None:
+    """The API server was killed: whoever watches must have begun anew. The next look by the clock is minutes away."""
+    stormy.plugin("restart", NAME)
+    stormy.wait_for(NAME, lambda f: bool(f.status.stable and f.status.stable.restart), 30, "the edit is seen")
+
+
 def test_a_harmful_canary_is_rolled_back_though_operator_and_prometheus_die(
     stormy: Live, trained: Trained, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kubernetes import client, config
 from live import MODEL, Live, Trained, registry, renamed, request_bodies, upload
 
 from tidegate_api.model_deployment import ModelDeployment
@@ -218,6 +220,42 @@ def test_where_gpus_are_short_it_is_said_before_anything_is_touched_and_pods_giv
         shop.deploy(name, registry(name), **spec, strategy={"canary": {"steps": steps, "maxUnavailable": 1}})
         shop.wait_for(name, _stable_is(trained.second.number), 180, "the new revision took the pods' places")
         _counts(running, shop, 2000)
+
+
+@contextmanager
+def _rewritten(shop: Live, name: str) -> Iterator[list[int]]:
+    """Somebody changes the deployment's annotations as fast as the API server takes it; yields how often."""
+    config.load_kube_config()
+    api, over, times = client.CustomObjectsApi(), threading.Event(), [0]
+    where = ("tidegate.dev", "v1alpha1", shop.namespace, "modeldeployments", name)
+
+    def rewrite() -> None:
+        while not over.wait(0.02):
+            times[0] += 1
+            body = {"metadata": {"annotations": {"example.com/storm": str(times[0])}}}
+            api.patch_namespaced_custom_object(*where, body)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    try:
+        yield times
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_rollout_ends_though_somebody_rewrites_the_deployment_all_the_time(shop: Live, trained: Trained) -> None:
+    name = "contended"
+    with (
+        _serving(shop, trained, name, scaling=SCALING, analysis={"metrics": []}),
+        _rewritten(shop, name) as times,
+    ):
+        shop.name_version(trained.second, name)
+        shop.wait_for(name, _stable_is(trained.second.number), 120, "it is promoted")
+        assert times[0] > 100
+        assert shop.deployment(name).metadata.annotations["example.com/storm"], (
+            "the operator's writes took nothing away"
+        )
 
 
 def test_another_operator_takes_over_when_the_leader_dies(live: Live, shop: Live, trained: Trained) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +57,8 @@ class Options:
     max_auc_loss: float = 0.001
     sign: Path | None = None
     external_above: int = ONE_FILE
+    told: Callable[[str], None] = field(default=lambda _: None, repr=False)
+    """Hears a sentence before each part that takes long."""
 
 
 def package_model(
@@ -82,6 +85,7 @@ def package_model(
         (onnx.parent.parent / "config.pbtxt").write_text(
             model_config(provenance.name, len(inputs.id_columns), len(inputs.numerics), _model_bytes(onnx))
         )
+        chosen.told("Writing golden requests and reference distributions, then hashes")
         _write_golden(beside / "golden", onnx, known_rows(rows, inputs))
         _write_reference(beside / "reference", rows, inputs, folding.scores(rows.ids, rows.dense))
         shutil.copyfile(report, beside / "report.html")
@@ -107,9 +111,13 @@ def _write_model(scorer: Scorer, onnx: Path, rows: Arrays, inputs: Inputs, optio
     from tidegate_components.packaging.quantize import quantize
 
     known = known_rows(rows, inputs)
+    options.told("Exporting ONNX")
     export_onnx(scorer, onnx, known, options.external_above)
-    check_parity(scorer, onnx, parity_rows(rows, inputs) if scorer.fold else known)
+    compared = parity_rows(rows, inputs) if scorer.fold else known
+    options.told(f"Comparing ONNX with torch on {len(compared.labels):,} rows")
+    check_parity(scorer, onnx, compared)
     if options.quantize:
+        options.told(f"Making weights {options.quantize} and comparing AUC")
         return quantize(onnx, rows if scorer.fold else known, options.max_auc_loss, options.external_above)
     return None
 
