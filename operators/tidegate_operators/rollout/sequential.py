@@ -24,6 +24,9 @@ __all__ = ["log_e_value", "log_mixture", "log_threshold", "prior_scale", "radius
 
 _EDGE = 1e-7
 _SHRINKAGE = 20.0
+# Of the first interval's bet this much goes on differences that are so much beyond the bound, at these rates.
+_FIRST_BET = 0.2
+_RATES, _GROSS = (0.001, 0.01, 0.05, 0.2, 0.5), (0.05, 0.2, 0.5, 0.9)
 _MOST_STEPS, _CLOSE = 60, 1e-12
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 # Robbins' mixture is narrowest at information v for a prior variance of about this over v (error level 0.05).
@@ -38,16 +41,33 @@ def log_threshold(alpha: float) -> float:
 def log_e_value(past: tuple[Tally, Tally], interval: tuple[Tally, Tally], bound: float) -> float:
     """Log e-value of one interval against `p_second - p_first <= bound`.
 
-    past: totals of (first, second) before the interval; they alone choose the alternative.
+    past: totals of (first, second) before the interval; they alone choose the alternative. Without a past a small part
+    of the bet goes evenly on gross differences, so that these need no second interval.
     interval: counts of (first, second) within it. Returns 0.0 where the past gives no reason to doubt the null.
     """
     first, second = interval
     if first.trials <= 0 or second.trials <= 0 or abs(bound) >= 1:
         return 0.0
+    if not all(side.trials for side in past):
+        return _log_first(interval, bound)
     alternative = _plug_in(*past)
-    if alternative[1] - alternative[0] <= bound:
+    return _log_bet(interval, alternative, bound) if alternative[1] - alternative[0] > bound else 0.0
+
+
+def _log_first(interval: tuple[Tally, Tally], bound: float) -> float:
+    """A mixture of e-variables, the constant 1 among them, is one: what is not bet is kept."""
+    gross = [(rate, rate + bound + more) for rate in _RATES for more in _GROSS if 0 < rate + bound + more < 1]
+    logs = [_log_bet(interval, alternative, bound) for alternative in gross]
+    if not logs:
         return 0.0
-    nearest = _nearest_null(alternative, (first.trials, second.trials), bound)
+    greatest = max(0.0, *logs)
+    bet = sum(math.exp(each - greatest) for each in logs) * _FIRST_BET / len(logs)
+    return greatest + math.log((1 - _FIRST_BET) * math.exp(-greatest) + bet)
+
+
+def _log_bet(interval: tuple[Tally, Tally], alternative: tuple[float, float], bound: float) -> float:
+    """Log likelihood ratio of an alternative beyond the bound to the point of the null nearest to it."""
+    nearest = _nearest_null(alternative, (interval[0].trials, interval[1].trials), bound)
     return sum(_log_ratio(t, a, n) for t, a, n in zip(interval, alternative, nearest, strict=True))
 
 

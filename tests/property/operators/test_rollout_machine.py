@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -41,7 +41,7 @@ class Rollout(RuleBasedStateMachine):
         self.routes = Routes()
         self.model = GOOD
         self.annotations: dict[str, str] = {}
-        self.samples: dict[str, float] = {}
+        self.asked: set[tuple[str, datetime]] = set()
         self.ready: dict[str, Server] = {}
 
     def _look(self, observed: Observed) -> None:
@@ -53,6 +53,8 @@ class Rollout(RuleBasedStateMachine):
         assert decide(parsed, observed, self.now) == self.decision, "the same look gives the same answer"
         self.status = ModelDeploymentStatus.model_validate(self.decision.status.to_dict())
         assert self.status.to_dict() == self.decision.status.to_dict(), "the status survives the API server"
+        if self.status.canary and self.annotations.get(PROMOTE) == self.status.canary.revision.hash:
+            self.asked.add((self.status.canary.revision.hash, self.status.canary.started_at))
         self._check_promotion(before)
 
     def _check_promotion(self, before: ModelDeploymentStatus) -> None:
@@ -60,9 +62,8 @@ class Rollout(RuleBasedStateMachine):
         if before.stable is None or after is None or after.hash == before.stable.hash:
             return
         assert before.canary is not None
-        asked = (
-            self.annotations.get(PROMOTE) == after.hash or before.canary.undo or "blueGreen" in self.plan["strategy"]
-        )
+        by_hand = self.annotations.get(PROMOTE) == after.hash or (after.hash, before.canary.started_at) in self.asked
+        asked = by_hand or before.canary.undo or "blueGreen" in self.plan["strategy"]
         enough = [item.canary.trials >= 100 and item.stable.trials >= 100 for item in before.canary.evidence]
         assert asked or (enough and all(enough)), "never promoted without evidence"
 

@@ -27,7 +27,10 @@ def _tally(events: float, trials: float) -> Tally:
     return Tally(events=float(events), trials=float(trials))
 
 
-@given(past=st.tuples(TALLIES, TALLIES), trials=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+NOTHING = st.just((Tally(), Tally()))
+
+
+@given(past=NOTHING | st.tuples(TALLIES, TALLIES), trials=st.tuples(st.integers(1, 6), st.integers(1, 6)),
        first=RATES, gap=st.floats(-1, 1), bound=st.floats(-0.5, 0.5))  # fmt: skip
 def test_under_the_null_the_mean_e_value_is_at_most_one(
     past: tuple[Tally, Tally], trials: tuple[int, int], first: float, gap: float, bound: float
@@ -48,6 +51,15 @@ def test_under_the_null_the_mean_e_value_is_at_most_one(
 def test_an_interval_without_both_sides_says_nothing(past: tuple[Tally, Tally], bound: float) -> None:
     assert log_e_value(past, (_tally(0, 0), _tally(3, 5)), bound) == 0.0
     assert log_e_value(past, (_tally(3, 5), _tally(0, 0)), bound) == 0.0
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.005, 0.1])
+def test_gross_harm_falls_in_the_first_interval_and_an_ordinary_one_costs_little(bound: float) -> None:
+    nothing = (Tally(), Tally())
+    gross = log_e_value(nothing, (_tally(0, 900), _tally(30, 100)), bound)
+    assert gross >= log_threshold(0.01)
+    ordinary = log_e_value(nothing, (_tally(9, 9000), _tally(0, 100)), bound)
+    assert math.log(0.8) - 1e-9 <= ordinary <= 0
 
 
 def _intervals_until_harm(rates: tuple[float, float], drift: float, seed: int, margin: float) -> int | None:

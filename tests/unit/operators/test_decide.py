@@ -54,6 +54,13 @@ def test_a_good_canary_is_promoted_and_the_old_server_leaves_last() -> None:
     assert story.said[-1] == "Promoted"
 
 
+def test_gross_harm_in_the_first_interval_moves_no_weight_up() -> None:
+    story = canarying()
+    story.judged((0, 900), (90, 120))
+    assert story.status.canary is None
+    assert story.said[-1] == "GuardFailed"
+
+
 def test_harm_rolls_back_for_good() -> None:
     story = canarying()
     story.judged((0, 900), (30, 100), count=4)
