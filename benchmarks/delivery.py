@@ -3,11 +3,11 @@
     dev/cluster up && dev/cluster platform
     KUBECONFIG=/run/tidegate/kubeconfig python benchmarks/delivery.py --rate 200 --requests 100000
 
-Needs the development cluster; what it lacks is installed, and the model is trained if it is not in the cache (three
-minutes). Everything happens to one ModelDeployment in a namespace of its own, which goes at the end. A client outside
-the cluster sends requests through the gateway in an open loop all the while, and tries none again. A phase is over
-when nothing moves any more: no rollout, no revision that drains, every pod ready and none going. Its requests are
-those since the phase before it ended. The last phase, "at rest", lasts until there are --requests.
+Needs the development cluster on this machine; what it lacks is installed, and the model is trained if it is not in the
+cache (three minutes). Everything happens to one ModelDeployment in a namespace of its own, which goes at the end. A
+client outside the cluster sends requests through the gateway in an open loop all the while, and tries none again. A
+phase is over when nothing moves any more: no rollout, no revision that drains, every pod ready and none going. Its
+requests are those since the phase before it ended. The last phase, "at rest", lasts until there are --requests.
 
 Harm: the rollout of a version that fails on unseen users, with three of ten requests from such. The verdict falls at
 the first look after the interval that shows the harm. Where that interval ended is not in the status once the verdict
@@ -39,6 +39,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "dev"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
+import psutil
 from live import (
     Live,
     Trained,
@@ -187,6 +188,7 @@ def all_phases(
     yield "one pod of two deleted", lambda: pod_deleted(shop), False
     yield "gateway restarted", lambda: gateway_restarted(shop), False
     yield "one pod of two killed at once", lambda: pod_deleted(shop, "--force", "--grace-period=0"), True
+    yield "one Triton of two killed (SIGKILL)", lambda: triton_killed(shop), True
     yield "at rest", lambda: enough(shop, running, least), False
 
 
@@ -222,6 +224,31 @@ def pod_deleted(shop: Live, *how: str) -> None:
     gone = min(before)
     shop.cluster.kubectl.run("delete", "pod", gone, "-n", shop.namespace, "--wait=false", *how)
     at_rest(shop, len(before), without=frozenset([gone]))
+
+
+def triton_killed(shop: Live) -> None:
+    """Nothing drains: its pod counts as ready until kubelet notices. Over when its container was started again."""
+    pod = shop.pods(NAME)[0]
+    inside = [each for each in psutil.process_iter(["name"]) if pod["metadata"]["uid"] in control_group(each.pid)]
+    next(each for each in inside if each.info["name"] == "tritonserver").kill()
+
+    def holds() -> tuple[bool, str]:
+        found = next(each for each in shop.pods(NAME) if each["metadata"]["uid"] == pod["metadata"]["uid"])
+        return restarts(found) > restarts(pod), f"{restarts(found)} restarts"
+
+    shop.cluster.wait(holds, 60, "Triton is started again")
+    at_rest(shop, 2)
+
+
+def control_group(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def restarts(pod: dict[str, Any]) -> int:
+    return sum(container["restartCount"] for container in pod["status"]["containerStatuses"])
 
 
 def gateway_restarted(shop: Live) -> None:
@@ -282,14 +309,15 @@ class Watched:
 
     def listen(self, lines: Iterator[str]) -> None:
         for line in lines:
-            pairs = (word.split("=") for word in line.split())
-            self.told.append((datetime.now(UTC), {name: int(weight) for name, weight in pairs}))
+            at, route = datetime.now(UTC), json.loads(line)["object"]
+            backends = [backend for rule in route["spec"]["rules"] for backend in rule["backendRefs"]]
+            self.told.append((at, {backend["name"]: backend["weight"] for backend in backends}))
 
 
 @contextmanager
 def weights_watched(shop: Live) -> Iterator[Watched]:
-    kubectl, shown = shop.cluster.kubectl, "{range .spec.rules[0].backendRefs[*]}{.name}={.weight} {end}{'\\n'}"
-    command = [kubectl.program, "get", "httproute", NAME, "-n", shop.namespace, "--watch", "-o", f"jsonpath={shown}"]
+    kubectl, events = shop.cluster.kubectl, ("--watch", "--output-watch-events", "-o", "json")
+    command = [kubectl.program, "get", "httproute", NAME, "-n", shop.namespace, *events]
     watched, environment = Watched(), os.environ | {"KUBECONFIG": kubectl.kubeconfig}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     listener = threading.Thread(target=watched.listen, args=(process.stdout,), daemon=True)
