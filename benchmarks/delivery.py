@@ -12,8 +12,9 @@ requests are those since the phase before it ended. The last phase, "at rest", l
 Harm: the rollout of a version that fails on unseen users, with three of ten requests from such. The verdict falls at
 the first look after the interval that shows the harm. Where that interval ended is not in the status once the verdict
 is, so it is computed as the operator does: the last point of the grid that lay 2 s back when the verdict fell (a sample
-takes so long to reach Prometheus). "to 0" is from there until a watch on the API server told of an HTTPRoute in which
-the broken revision has weight 0. Clocks are this machine's, on which the operator runs too.
+takes so long to reach Prometheus). The status gives whole seconds, as the grid is. "to 0" is from there until a watch on
+the API server told of an HTTPRoute in which the broken revision has weight 0, "on air" from when a watch told that it
+has one. Clocks are this machine's, on which the operator runs too.
 
 The exit code is 1 where a request failed in a phase that takes nothing away by force.
 """
@@ -340,7 +341,7 @@ def show(rows: list[Row], harms: list[Harm], rate: float) -> None:
         f"\n{'harm':<6}{'on air s':>10}{'interval s':>12}{'to verdict s':>14}{'to 0 s':>8}{'requests':>10}{'failed':>8}"
     )
     for number, harm in enumerate(harms, 1):
-        took = f"{harm.on_air:>10.1f}{harm.interval:>12.0f}{harm.to_verdict:>14.2f}{harm.to_zero:>8.2f}"
+        took = f"{harm.on_air:>10.1f}{harm.interval:>12.0f}{harm.to_verdict:>14.0f}{harm.to_zero:>8.2f}"
         print(f"{number:<6}{took}{harm.requests:>10,}{harm.failed:>8}")
 
 
