@@ -12,9 +12,9 @@ requests are those since the phase before it ended. The last phase, "at rest", l
 Harm: the rollout of a version that fails on unseen users, with three of ten requests from such. The verdict falls at
 the first look after the interval that shows the harm. Where that interval ended is not in the status once the verdict
 is, so it is computed as the operator does: the last point of the grid that lay 2 s back when the verdict fell (a sample
-takes so long to reach Prometheus). The status gives whole seconds, as the grid is. "to 0" is from there until a watch on
-the API server told of an HTTPRoute in which the broken revision has weight 0, "on air" from when a watch told that it
-has one. Clocks are this machine's, on which the operator runs too.
+takes so long to reach Prometheus). The status gives whole seconds, as the grid is. "to 0" is from there until a watch
+on the API server told of an HTTPRoute in which the broken revision has weight 0, "on air" from when the watch told that
+it has one. Clocks are this machine's, on which the operator runs too.
 
 The exit code is 1 where a request failed in a phase that takes nothing away by force.
 """
@@ -321,7 +321,7 @@ def weights_watched(shop: Live) -> Iterator[Watched]:
     command = [kubectl.program, "get", "httproute", NAME, "-n", shop.namespace, *events]
     watched, environment = Watched(), os.environ | {"KUBECONFIG": kubectl.kubeconfig}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    listener = threading.Thread(target=watched.listen, args=(process.stdout,), daemon=True)
+    listener = threading.Thread(target=watched.listen, args=(process.stdout,))
     listener.start()
     try:
         yield watched
