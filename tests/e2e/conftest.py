@@ -9,9 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import sys
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,16 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "dev"))
 
-from live import MODEL, Live, Trained, Version, register_versions, run_pipeline  # noqa: E402
-
-from tidegate_demo.install import everything  # noqa: E402
-from tidegate_dev import paths  # noqa: E402
-from tidegate_dev.progress import Progress  # noqa: E402
+from live import (  # noqa: E402
+    Live,
+    Trained,
+    Version,
+    own_namespace,
+    register_versions,
+    run_pipeline,
+    training_run,
+    whole_cluster,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,16 +72,13 @@ def company(common: Path, request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def live() -> Live:
     """A cluster with everything installed from this checkout; what stands already is kept."""
-    installed = everything(Progress(plain=True))
-    return Live(installed.cluster, installed.addresses)
+    return whole_cluster()
 
 
 @pytest.fixture(scope="session")
 def pipeline_run(live: Live, common: Path) -> dict[str, Any]:
     """One run of the compiled DAG on this machine, into the registry of the cluster; later runs come from the cache."""
-    root = paths.state() / "e2e" / "pipeline"
-    given = {"mlflow_uri": live.addresses.mlflow, "model_name": MODEL, "alias": "trained", "epochs": "2"}
-    given |= {"views": str(REPOSITORY / "manifests" / "examples"), "gate_margin": "1", "deploy_to": f"{root}/gitops"}
+    root, given = training_run(live)
     return {"root": root, "given": given} | _once(common, "pipeline", lambda: run_pipeline(root, given))
 
 
@@ -92,8 +93,5 @@ def trained(live: Live, pipeline_run: dict[str, Any], common: Path) -> Trained:
 @pytest.fixture(scope="module")
 def shop(live: Live) -> Iterator[Live]:
     """A namespace of its own that admits restricted pods only; it is empty again when its resources are deleted."""
-    name = f"shop-{uuid.uuid4().hex[:6]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    live.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    yield replace(live, cluster=replace(live.cluster, namespace=name))
-    live.cluster.kubectl.run("delete", "namespace", name, "--wait=false")
+    with own_namespace(live) as shop:
+        yield shop

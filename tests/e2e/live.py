@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ from tidegate_components.features.online import open_store
 from tidegate_components.features.serving import FeatureService
 from tidegate_demo.cluster import Cluster
 from tidegate_demo.facts import Addresses
+from tidegate_demo.install import everything
 from tidegate_demo.requests import Slates, write_bodies
 from tidegate_demo.traffic import Target
 from tidegate_dev import paths
+from tidegate_dev.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
 MODEL = "ctr-e2e"
@@ -165,6 +169,16 @@ class Live:
         if replicas:
             self.cluster.kubectl.run("rollout", "status", "-n", _SYSTEM, f"deployment/{deployment}", "--timeout=120s")
 
+    def leader(self) -> str:
+        """The operator that leads."""
+        lease = self.cluster.kubectl.get("lease", "tidegate-operator", "-n", _SYSTEM)
+        return str(lease["spec"]["holderIdentity"])
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """The servers' pods, those that are going included."""
+        found: list[dict[str, Any]] = self.cluster.get("pods", "-l", f"tidegate.dev/deployment={name}")["items"]
+        return found
+
     def events(self, name: str) -> list[tuple[str, str]]:
         """Reason and sentence of each Event about a resource."""
         items = self.cluster.get("events", "--field-selector", f"involvedObject.name={name}")["items"]
@@ -211,6 +225,11 @@ def registry(alias: str) -> dict[str, Any]:
 def package(version: Version, **changed: Any) -> dict[str, Any]:
     """spec.model that pins a package."""
     return {"package": {"uri": version.uri, "digest": version.digest, "name": MODEL} | changed}
+
+
+def stable_is(version: Version) -> Callable[[ModelDeployment], bool]:
+    """Whether a version serves."""
+    return lambda found: found.status.stable is not None and found.status.stable.version == version.number
 
 
 def register_versions(live: Live, run: dict[str, Any], packages: Path) -> list[Version]:
@@ -268,6 +287,14 @@ def _register(live: Live, package: Path, digest: str) -> Version:
     return Version(done.version, done.digest, done.package_uri)
 
 
+def training_run(live: Live) -> tuple[Path, dict[str, str]]:
+    """Where the DAG runs, and with what: whoever runs it after the first finds its steps in the cache."""
+    root = paths.state() / "e2e" / "pipeline"
+    given = {"mlflow_uri": live.addresses.mlflow, "model_name": MODEL, "alias": "trained", "epochs": "2"}
+    given |= {"views": str(REPOSITORY / "manifests" / "examples"), "gate_margin": "1", "deploy_to": f"{root}/gitops"}
+    return root, given
+
+
 def run_pipeline(root: Path, given: dict[str, str]) -> dict[str, Any]:
     """What `tidegate pipeline run` prints."""
     words = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
@@ -315,3 +342,21 @@ def request_bodies(live: Live, trained: Trained, into: Path, new_users: float = 
 def in_namespace(live: Live, namespace: str) -> Live:
     """The same cluster, another namespace."""
     return replace(live, cluster=replace(live.cluster, namespace=namespace))
+
+
+def whole_cluster() -> Live:
+    """A cluster with everything installed from this checkout; what stands already is kept."""
+    installed = everything(Progress(plain=True))
+    return Live(installed.cluster, installed.addresses)
+
+
+@contextmanager
+def own_namespace(live: Live) -> Iterator[Live]:
+    """A namespace of its own that admits restricted pods only; it goes at the end."""
+    name = f"shop-{uuid.uuid4().hex[:6]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    live.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    try:
+        yield in_namespace(live, name)
+    finally:
+        live.cluster.kubectl.run("delete", "namespace", name, "--wait=false")

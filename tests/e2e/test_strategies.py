@@ -12,9 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from kubernetes import client, config
-from live import MODEL, Live, Trained, registry, renamed, request_bodies, upload
+from live import MODEL, Live, Trained, registry, renamed, request_bodies, stable_is, upload
 
-from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.facts import requests_of
 from tidegate_demo.traffic import Running, traffic
 
@@ -57,13 +56,6 @@ def _counts(running: Running, shop: Live, at_least: int) -> None:
     assert running.counts().failed == 0, running.counts()
 
 
-def _stable_is(version: str) -> Any:
-    def holds(found: ModelDeployment) -> bool:
-        return found.status.stable is not None and found.status.stable.version == version
-
-    return holds
-
-
 def _ask(shop: Live, host: str, body: str, *, model: str = MODEL, **headers: str) -> int:
     url = f"{shop.addresses.gateway}/v2/models/{model}/infer"
     content = {"Host": host, "Content-Type": "application/json"} | headers
@@ -90,10 +82,10 @@ def test_blue_green_previews_switches_at_once_and_goes_back_in_seconds(
         shop.cluster.kubectl.run(
             "wait", f"md/{name}", "-n", shop.namespace, "--for=condition=Reconciling=False", "--timeout=60s"
         )
-        assert _stable_is(trained.second.number)(shop.deployment(name))
+        assert stable_is(trained.second)(shop.deployment(name))
         begin = time.monotonic()
         shop.plugin("undo", name)
-        shop.wait_for(name, _stable_is(trained.first.number), 60, "the old revision is back")
+        shop.wait_for(name, stable_is(trained.first), 60, "the old revision is back")
         assert time.monotonic() - begin < 60
         _counts(running, shop, 3000)
         history = shop.deployment(name).status.history
@@ -171,15 +163,13 @@ def test_a_further_model_is_served_by_the_same_pods_and_rolled_out_with_them(
 
 def _cache_hits(shop: Live, name: str) -> tuple[bool, str]:
     """Requests that some server answered from its response cache, by its own counter."""
-    pods = shop.cluster.get("pods", "-l", f"tidegate.dev/deployment={name}")["items"]
-    pages = [httpx.get(f"http://{pod['status']['podIP']}:8002/metrics").text for pod in pods]
+    pages = [httpx.get(f"http://{pod['status']['podIP']}:8002/metrics").text for pod in shop.pods(name)]
     lines = [line for page in pages for line in page.splitlines() if line.startswith("nv_cache_num_hits_per_model{")]
     return any(float(line.split()[-1]) > 0 for line in lines), str(lines)
 
 
 def _pods(shop: Live, name: str) -> set[str]:
-    found = shop.cluster.get("pods", "-l", f"tidegate.dev/deployment={name}")["items"]
-    return {pod["metadata"]["name"] for pod in found}
+    return {pod["metadata"]["name"] for pod in shop.pods(name)}
 
 
 @pytest.fixture
@@ -218,7 +208,7 @@ def test_where_gpus_are_short_it_is_said_before_anything_is_touched_and_pods_giv
         assert "Nothing was started" in said["message"]
         assert shop.deployment(name).status.canary is None
         shop.deploy(name, registry(name), **spec, strategy={"canary": {"steps": steps, "maxUnavailable": 1}})
-        shop.wait_for(name, _stable_is(trained.second.number), 180, "the new revision took the pods' places")
+        shop.wait_for(name, stable_is(trained.second), 180, "the new revision took the pods' places")
         _counts(running, shop, 2000)
 
 
@@ -251,7 +241,7 @@ def test_a_rollout_ends_though_somebody_rewrites_the_deployment_all_the_time(sho
         _rewritten(shop, name) as times,
     ):
         shop.name_version(trained.second, name)
-        shop.wait_for(name, _stable_is(trained.second.number), 120, "it is promoted")
+        shop.wait_for(name, stable_is(trained.second.number), 120, "it is promoted")
         assert times[0] > 100
         assert shop.deployment(name).metadata.annotations["example.com/storm"], (
             "the operator's writes took nothing away"
@@ -263,18 +253,13 @@ def test_another_operator_takes_over_when_the_leader_dies(live: Live, shop: Live
     live.scale("tidegate-operator", 2)
     try:
         with _serving(shop, trained, name, scaling=SCALING, analysis={"metrics": []}):
-            leader = _leader(live)
+            leader = live.leader()
             shop.name_version(trained.second, name)
             live.cluster.kubectl.run("delete", "pod", leader, "-n", "tidegate-system", "--force", "--grace-period=0")
-            shop.wait_for(name, _stable_is(trained.second.number), 180, "the other one finishes the rollout")
-            assert _leader(live) != leader
+            shop.wait_for(name, stable_is(trained.second), 180, "the other one finishes the rollout")
+            assert live.leader() != leader
     finally:
         live.scale("tidegate-operator", 1)
-
-
-def _leader(live: Live) -> str:
-    lease = live.cluster.kubectl.get("lease", "tidegate-operator", "-n", "tidegate-system")
-    return str(lease["spec"]["holderIdentity"])
 
 
 def test_servers_follow_the_load_up_and_down(shop: Live, trained: Trained, bodies: Path, tmp_path: Path) -> None:

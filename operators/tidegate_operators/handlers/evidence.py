@@ -15,10 +15,10 @@ from tidegate_operators.rollout.observed import Estimate, Failure, Window
 from tidegate_operators.rollout.profiles import Profile, Question, question, track, unseen
 from tidegate_operators.rollout.steps import grid_floor
 
-__all__ = ["read_evidence"]
+__all__ = ["SETTLE", "read_evidence"]
 
 # A sample stamped before a grid point may reach Prometheus a moment after it.
-_SETTLE = timedelta(seconds=2)
+SETTLE = timedelta(seconds=2)
 # Catching up after an outage goes by this many intervals a look.
 _MOST_INTERVALS = 500
 # Counters are looked up from so long before, so that one whose last scrape failed is not taken for a new one.
@@ -75,7 +75,7 @@ def _grid(deployment: ModelDeployment, canary: CanaryStatus, now: datetime) -> t
     interval = deployment.spec.analysis.interval
     if canary.judged_until is None:
         return ()
-    last = grid_floor(now - _SETTLE, interval)
+    last = grid_floor(now - SETTLE, interval)
     count = min(max(0, (last - canary.judged_until) // interval), _MOST_INTERVALS)
     return tuple(canary.judged_until + k * interval for k in range(count + 1))
 
