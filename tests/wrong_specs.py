@@ -53,6 +53,12 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("strategy", to={"shadow": {"percent": 5}}), "no strategy shadow"),
     (setting("runtime", "alsoServe", to=[_ALSO | {"name": "ctr-ranker"}]), "is served already"),
     (setting("runtime", "alsoServe", to=[_ALSO, _ALSO]), "uplicate"),
+    (
+        lambda spec: spec.update(
+            strategy={"abTest": {"header": "x-user", "values": ["a"]}}, runtime=spec["runtime"] | {"alsoServe": [_ALSO]}
+        ),
+        "abTest routes one model",
+    ),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 

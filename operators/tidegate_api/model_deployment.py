@@ -110,6 +110,10 @@ class ModelDeploymentSpec(Value):
             "blueGreen never has two sides under live traffic, so it is judged by threshold and external metrics only: "
             "use these, or strategy canary or abTest",
         ),
+        rule(
+            "!has(self.runtime.alsoServe) || !has(self.strategy.abTest)",
+            "abTest routes one model by header: leave runtime.alsoServe out, or use strategy canary or blueGreen",
+        ),
     ]
 
     model: ModelSource
@@ -129,6 +133,12 @@ class ModelDeploymentSpec(Value):
     def _tensorrt_has_a_gpu(self) -> ModelDeploymentSpec:
         if self.runtime.backend == "tensorrt" and not self.runtime.gpus:
             raise ValueError("runtime.gpus of 1 or more with backend tensorrt")
+        return self
+
+    @model_validator(mode="after")
+    def _a_test_has_one_model(self) -> ModelDeploymentSpec:
+        if self.strategy.ab_test and self.runtime.also_serve:
+            raise ValueError("no runtime.alsoServe with strategy abTest")
         return self
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ class Runtime(Value):
         list[AlsoServed] | None,
         Field(
             min_length=1,
-            max_length=8,
+            max_length=4,
             description="Further models that every pod loads; judged as one with it.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),

@@ -14,6 +14,7 @@ import pytest
 from kubernetes import client, config
 from live import MODEL, Live, Trained, registry, renamed, request_bodies, stable_is, upload
 
+from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.facts import requests_of
 from tidegate_demo.traffic import Running, traffic
 
@@ -144,13 +145,11 @@ def test_a_further_model_is_served_by_the_same_pods_and_rolled_out_with_them(
         traffic(shop.target(name), bodies, RATE, LONGEST, tmp_path / "counts.json") as running,
     ):
         assert _ask(shop, shop.host(name), line, model=beside) == 404
-        before = shop.deployment(name).status.stable
         shop.deploy(
             name, registry(name), scaling=SCALING, analysis={"metrics": []}, runtime=PLAIN | {"alsoServe": also}
         )
-        shop.wait_for(name, lambda found: found.status.stable != before, 120, "it was rolled out")
-        answers = lambda: (_ask(shop, shop.host(name), line, model=beside) == 200, "not yet")  # noqa: E731
-        shop.cluster.wait(answers, 30, "the further model answers")
+        shop.wait_for(name, lambda found: _serves(found, beside), 120, "it was rolled out")
+        assert _ask(shop, shop.host(name), line, model=beside) == 200
         assert _ask(shop, shop.host(name), line) == 200
         _counts(running, shop, 1000)
         wrong = [also[0] | {"name": "somebody"}]
@@ -159,6 +158,12 @@ def test_a_further_model_is_served_by_the_same_pods_and_rolled_out_with_them(
         )
         refused = shop.wait_for_reason("modeldeployment", name, "Progressing", "PackageRefused")
         assert f"'{beside}', expected somebody" in refused["message"]
+
+
+def _serves(found: ModelDeployment, further: str) -> bool:
+    stable = found.status.stable
+    also = stable.runtime.also_serve if stable and stable.runtime else None
+    return further in {model.name for model in also or ()} and found.status.canary is None
 
 
 def _cache_hits(shop: Live, name: str) -> tuple[bool, str]:

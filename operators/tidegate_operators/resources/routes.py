@@ -57,6 +57,7 @@ class _Plan:
     def __init__(self, deployment: ModelDeployment, status: ModelDeploymentStatus, weights: Mapping[str, int]) -> None:
         self.deployment, self.weights = deployment, weights
         self.test = deployment.spec.strategy.ab_test
+        self.models = _models(deployment, status)
         self.stable = status.stable.hash if status.stable else None
         self.canary = status.canary.revision.hash if status.canary else None
         self.splits = bool(self.test and self.stable and self.canary and 0 < status.weight < sum(weights.values()))
@@ -66,12 +67,12 @@ class _Plan:
         if self.splits and self.test is not None:
             return self._split(kind, self.test, inference, others)
         spare = [self._backend(unjudged_name(self.deployment), kind, 0)] if self._has_unjudged() else []
-        return [{"matches": [*inference, *others], "backendRefs": [*self._weighted(kind), *spare]}]
+        return list(_in_rules([*inference, *others], *self._weighted(kind), *spare))
 
     def preview(self, kind: str, matches: list[Match]) -> list[Match]:
         """All to the newest revision."""
         newest = self.canary or self.stable or ""
-        return [{"matches": matches, "backendRefs": [self._revision(newest, kind)]}]
+        return list(_in_rules(matches, self._revision(newest, kind)))
 
     def _split(self, kind: str, test: AbTest, inference: list[Match], others: list[Match]) -> list[Match]:
         canary, stable = self._revision(self.canary or "", kind), self._revision(self.stable or "", kind)
@@ -105,10 +106,10 @@ def _by_header(matches: Iterable[Match], header: str, values: Iterable[str]) -> 
     return [match | {"headers": [each]} for match in matches for each in found]
 
 
-def _in_rules(matches: list[Match], backend: Match) -> Iterator[Match]:
+def _in_rules(matches: list[Match], *backends: Match) -> Iterator[Match]:
     """As many rules as the matches need."""
     for start in range(0, len(matches), _MATCHES):
-        yield {"matches": matches[start : start + _MATCHES], "backendRefs": [backend]}
+        yield {"matches": matches[start : start + _MATCHES], "backendRefs": list(backends)}
 
 
 def _main(plan: _Plan, kind: str) -> Match:
@@ -119,7 +120,7 @@ def _main(plan: _Plan, kind: str) -> Match:
 def _beside(plan: _Plan, kind: str) -> Iterator[Match]:
     """Routes beside the main one: a test's second path, and the way to a preview."""
     if plan.test is not None and kind == "HTTPRoute":
-        versioned = [_versioned(plan)]
+        versioned = _versioned(plan)
         yield _route(plan, kind, "versioned", _hostnames(plan, kind), plan.rules(kind, versioned, []))
     hostnames = _preview_hostnames(plan, kind)
     if hostnames:
@@ -131,14 +132,22 @@ def _matches(plan: _Plan, kind: str) -> tuple[list[Match], list[Match]]:
     """What asks the model, and what a client needs around it: Triton's repository and trace controls stay inside."""
     if kind == "GRPCRoute":
         return [_method("ModelInfer")], [_method(name) for name in _GRPC_METHODS]
-    model = f"/v2/models/{plan.deployment.model_name}"
-    reads = (model, f"{model}/ready", f"{model}/versions/1", f"{model}/versions/1/ready", "/v2/health/ready")
-    versioned = [] if plan.test is not None else [_versioned(plan)]
-    return [_path("POST", f"{model}/infer"), *versioned], [_path("GET", path) for path in reads]
+    models = [f"/v2/models/{name}" for name in plan.models]
+    versioned = [] if plan.test is not None else _versioned(plan)
+    reads = [f"{model}{part}" for model in models for part in ("", "/ready", "/versions/1", "/versions/1/ready")]
+    asked = [_path("POST", f"{model}/infer") for model in models]
+    return [*asked, *versioned], [_path("GET", path) for path in (*reads, "/v2/health/ready")]
 
 
-def _versioned(plan: _Plan) -> Match:
-    return _path("POST", f"/v2/models/{plan.deployment.model_name}/versions/1/infer")
+def _versioned(plan: _Plan) -> list[Match]:
+    return [_path("POST", f"/v2/models/{name}/versions/1/infer") for name in plan.models]
+
+
+def _models(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[str]:
+    """The model and all that are served beside it, now or soon."""
+    runtimes = [deployment.spec.runtime, *(revision.runtime for revision in status.live if revision.runtime)]
+    also = [model.name for runtime in runtimes for model in runtime.also_serve or ()]
+    return list(dict.fromkeys([deployment.model_name, *also]))
 
 
 def _path(method: str, path: str) -> Match:

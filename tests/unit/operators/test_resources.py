@@ -284,6 +284,15 @@ def test_further_models_are_fetched_loaded_and_asked_before_a_pod_is_ready() -> 
     assert "/models/also/calibrator/package" in triton["startupProbe"]["exec"]["command"]
 
 
+def test_a_further_model_is_reached_as_long_as_anybody_serves_it() -> None:
+    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
+    serving = revision_of(deployment(runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [also]}), GOOD)
+    (route,) = route_objects(deployment(), ModelDeploymentStatus(stable=serving), {serving.hash: 100})
+    paths = {match["path"]["value"] for match in route["spec"]["rules"][0]["matches"]}
+    assert {f"/v2/models/{name}/infer" for name in ("ctr-ranker", "calibrator")} <= paths
+    assert not any("config" in path or "repository" in path for path in paths)
+
+
 def test_a_further_model_makes_a_revision_of_its_own_and_none_changes_no_revision() -> None:
     also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
     runtime = {"gpus": 0, "backend": "onnxruntime"}
