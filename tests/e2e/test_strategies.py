@@ -220,7 +220,7 @@ def test_where_gpus_are_short_it_is_said_before_anything_is_touched_and_pods_giv
 @contextmanager
 def _rewritten(shop: Live, name: str) -> Iterator[list[int]]:
     """Somebody changes the deployment's annotations as fast as the API server takes it; yields how often."""
-    config.load_kube_config()
+    config.load_kube_config(shop.cluster.kubectl.kubeconfig)
     api, over, times = client.CustomObjectsApi(), threading.Event(), [0]
     where = ("tidegate.dev", "v1alpha1", shop.namespace, "modeldeployments", name)
 
@@ -246,7 +246,7 @@ def test_a_rollout_ends_though_somebody_rewrites_the_deployment_all_the_time(sho
         _rewritten(shop, name) as times,
     ):
         shop.name_version(trained.second, name)
-        shop.wait_for(name, stable_is(trained.second.number), 120, "it is promoted")
+        shop.wait_for(name, stable_is(trained.second), 120, "it is promoted")
         assert times[0] > 100
         assert shop.deployment(name).metadata.annotations["example.com/storm"], (
             "the operator's writes took nothing away"
