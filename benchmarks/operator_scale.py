@@ -35,7 +35,9 @@ GROUP = ("tidegate.dev", "v1alpha1", NAMESPACE, "modeldeployments")
 def spec(number: int) -> dict[str, Any]:
     """A ModelDeployment of a pinned package, which nobody opens."""
     return {
-        "model": {"package": {"uri": "http://packages.example.com/none", "digest": f"sha256:{number:064x}", "name": "ctr"}},
+        "model": {
+            "package": {"uri": "http://packages.example.com/none", "digest": f"sha256:{number:064x}", "name": "ctr"}
+        },
         "runtime": {"gpus": 0, "backend": "onnxruntime"},
         "scaling": {"minReplicas": 1, "maxReplicas": 2, "targets": [{"cpuUtilization": 70}]},
         "routing": {
