@@ -56,16 +56,17 @@ class PretendNode:
 
     def __init__(self, core: client.CoreV1Api) -> None:
         self._core = core
-        self._leases = client.CoordinationV1Api(core.api_client)
         self._given = 0
 
+    def make(self) -> None:
+        """Make the node, which must not be there."""
+        self._core.create_node({"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}})
+
     def stand(self) -> None:
-        """Make the node, or say that it is still there."""
+        """Say that the node is there, and has room."""
         now = datetime.now(UTC)
         ready = {"type": "Ready", "status": "True", "reason": "Pretended", "lastHeartbeatTime": now.isoformat()}
         room = {"cpu": "100000", "memory": "1000Ti", "pods": "10000", "ephemeral-storage": "1000Ti"}
-        with suppress(ApiException):
-            self._core.create_node({"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}})
         status = {"status": {"capacity": room, "allocatable": room, "conditions": [ready]}}
         self._core.patch_node_status(NODE, status)
 
@@ -107,7 +108,7 @@ def pretending(core: client.CoreV1Api) -> Iterator[None]:
             node.stand()
             node.look()
 
-    node.stand()
+    node.make()
     thread = threading.Thread(target=run)
     thread.start()
     for name in others:
@@ -140,7 +141,10 @@ def serving(api: client.CustomObjectsApi) -> int:
 
 
 def row(api: client.CustomObjectsApi, begin: int, count: int, seconds: float) -> str:
-    """Make the deployments from `begin` to `count`, wait until all serve and rest, and measure."""
+    """Make the deployments from `begin` to `count`, wait until all serve and rest, and measure.
+
+    How long it takes until all serve counts from when the last was made.
+    """
     for number in range(begin, count):
         name = f"m{number}"
         body = {"apiVersion": "tidegate.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name}}

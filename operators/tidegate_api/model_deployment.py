@@ -174,7 +174,7 @@ class ModelDeployment(Resource):
 
     @model_validator(mode="after")
     def _serves_its_own_model_once(self) -> ModelDeployment:
-        if any(model.name == self.model_name for model in self.spec.runtime.also_serve or ()):
+        if any(model.name == self.model_name for model in self.spec.runtime.further):
             raise ValueError("other names in spec.runtime.alsoServe than the model's own")
         return self
 

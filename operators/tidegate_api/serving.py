@@ -85,9 +85,14 @@ class Runtime(Value):
         ),
     ] = None
 
+    @property
+    def further(self) -> list[AlsoServed]:
+        """The further models; `alsoServe` itself is null where there are none, which keeps a revision's hash."""
+        return self.also_serve or []
+
     @model_validator(mode="after")
     def _each_model_once(self) -> Runtime:
-        names = [model.name for model in self.also_serve or ()]
+        names = [model.name for model in self.further]
         if len(set(names)) < len(names):
             raise ValueError("each model once in alsoServe")
         return self

@@ -26,7 +26,7 @@ from tidegate_components.features.source import Connection, open_source, view_er
 from tidegate_components.features.spark import spark_features
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
 from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
-from tidegate_components.features.values import arrow_type
+from tidegate_components.features.values import columns_of
 from tidegate_components.json_values import rfc3339
 from tidegate_components.storage import replacing, resolve
 
@@ -237,9 +237,7 @@ def _write_offline(view: FeatureView, values: pa.Table, last: int, claims: dict[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {key.name: key.type for key in view.spec.entity.join_keys}
-    types |= {feature.name: feature.type for feature in view.spec.features}
-    kept = values.select(list(types)).cast(pa.schema([(name, arrow_type(kind)) for name, kind in types.items()]))
+    kept = values.select(view.columns).cast(pa.schema(columns_of(view)))
     stamped = kept.append_column("as_of", pa.array([last] * values.num_rows, pa.timestamp("us", tz="UTC")))
     name = from_micros(last).strftime("%Y%m%dT%H%M%S.%fZ")
     with replacing(resolve(view.spec.offline.uri, claims) / f"{AS_OF_PREFIX}{name}.parquet") as beside:

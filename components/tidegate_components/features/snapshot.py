@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.encoding import from_micros
 from tidegate_components.features.online import OnlineStore
-from tidegate_components.features.values import arrow_type
+from tidegate_components.features.values import arrow_type, columns_of
 from tidegate_components.storage import replacing
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def online_batches(view: FeatureView, store: OnlineStore, limit: int | None = No
     """Keys, features and `as_of` of every stored value, or of the first `limit` that the store names."""
     import pyarrow as pa
 
-    keys = [(key.name, arrow_type(key.type)) for key in view.spec.entity.join_keys]
-    features = [(feature.name, arrow_type(feature.type)) for feature in view.spec.features]
-    schema = pa.schema([*keys, *features, ("as_of", arrow_type("Timestamp"))])
+    schema = pa.schema([*columns_of(view), ("as_of", arrow_type("Timestamp"))])
     rows = islice(store.scan(view), limit)
 
     def batches() -> Any:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate_api.feature_view import FeatureView
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["addends", "arrow_type", "fits", "in_order", "same_codes"]
+__all__ = ["addends", "arrow_type", "columns_of", "fits", "in_order", "same_codes"]
 
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "FLOAT", "DOUBLE"}
 _ORDERED = _NUMBERS | {"BOOLEAN", "VARCHAR", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"}
@@ -27,6 +29,12 @@ def arrow_type(kind: str) -> Any:
         return pa.list_(arrow_type(kind[5:-1]))
     simple = {"Int64": pa.int64(), "Float64": pa.float64(), "String": pa.string(), "Bool": pa.bool_()}
     return simple.get(kind) or pa.timestamp("us", tz="UTC")
+
+
+def columns_of(view: FeatureView) -> list[tuple[str, pa.DataType]]:
+    """Names and Arrow types of a view's keys, then of its features."""
+    keys = [(key.name, arrow_type(key.type)) for key in view.spec.entity.join_keys]
+    return keys + [(feature.name, arrow_type(feature.type)) for feature in view.spec.features]
 
 
 def fits(function: str, kind: str) -> bool:

@@ -9,7 +9,7 @@ from tidegate_api.hashes import content_hash
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.errors import RefusedError
 
-__all__ = ["Applied", "apply_all"]
+__all__ = ["Applied", "Body", "Name", "apply_all", "standing"]
 
 Body = dict[str, Any]
 Name = tuple[str, str]
@@ -25,9 +25,10 @@ class Applied:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], tuple[str, str]] = {}
 
-    def is_current(self, body: Body, present: Mapping[Name, str]) -> bool:
-        """Whether the object stands exactly as this body left it. present: resourceVersions by kind and name."""
-        version = present.get((body["kind"], body["metadata"]["name"]))
+    def is_current(self, body: Body, present: Mapping[Name, Body]) -> bool:
+        """Whether the object stands exactly as this body left it."""
+        there = present.get((body["kind"], body["metadata"]["name"]))
+        version = there["metadata"].get("resourceVersion") if there else None
         return version is not None and self._known.get(_key(body)) == (content_hash(body), version)
 
     def note(self, body: Body, answer: Body) -> None:
@@ -46,13 +47,17 @@ def _key(body: Body) -> tuple[str, str, str]:
     return metadata.get("namespace", ""), body["kind"], metadata["name"]
 
 
+def standing(cluster: Cluster, kinds: Iterable[str], namespace: str, labels: dict[str, str]) -> dict[Name, Body]:
+    """The objects of these kinds and labels that are there."""
+    return {(kind, body["metadata"]["name"]): body for kind in kinds for body in cluster.list(kind, namespace, labels)}
+
+
 def apply_all(
-    cluster: Cluster, bodies: Iterable[Body], applied: Applied | None = None, present: Mapping[Name, str] | None = None
+    cluster: Cluster, bodies: Iterable[Body], applied: Applied, present: Mapping[Name, Body]
 ) -> RefusedError | None:
     """Apply every body that does not stand yet; returns the first refusal. One that is refused keeps no other back."""
-    known = applied or Applied()
-    owed = [body for body in bodies if not known.is_current(body, present or {})]
-    refusals = [refusal for body in owed if (refusal := _apply(cluster, body, known)) is not None]
+    owed = [body for body in bodies if not applied.is_current(body, present)]
+    refusals = [refusal for body in owed if (refusal := _apply(cluster, body, applied)) is not None]
     return next(iter(refusals), None)
 
 

@@ -14,7 +14,7 @@ from tidegate_api.model_deployment import ModelDeployment
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.freshness.evolution import Ruling, readers, rule_on
 from tidegate_operators.freshness.report import Report, Run, summarize
-from tidegate_operators.handlers.apply import apply_all
+from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
 from tidegate_operators.handlers.metrics import show_features
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.pods import is_stuck, unscheduled
@@ -37,10 +37,7 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     ruling = _rule(view, neighbours, now)
     view = ruling.view
     present = _present(view, neighbours)
-    versions = {
-        (body["kind"], body["metadata"]["name"]): body["metadata"].get("resourceVersion", "") for body in present
-    }
-    refusal = apply_all(neighbours.cluster, _wanted(view, versions, neighbours), neighbours.applied, versions)
+    refusal = apply_all(neighbours.cluster, _wanted(view, present, neighbours), neighbours.applied, present)
     _prune(view, present, neighbours)
     runs = _runs(view, neighbours, now)
     status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
@@ -81,15 +78,14 @@ def _deployments(neighbours: Neighbours, namespace: str) -> list[ModelDeployment
     return found
 
 
-def _present(view: FeatureView, neighbours: Neighbours) -> list[dict[str, Any]]:
+def _present(view: FeatureView, neighbours: Neighbours) -> dict[Name, Body]:
     """The view's objects that are there."""
     kinds = ("Deployment", "ConfigMap") if view.spec.source.kafka is not None else ("Job", "CronJob", "ConfigMap")
     labels = {FEATURE_VIEW_LABEL: view.metadata.name}
-    found = [(kind, body) for kind in kinds for body in neighbours.cluster.list(kind, view.metadata.namespace, labels)]
-    return [{**body, "kind": kind} for kind, body in found]  # the API server leaves the kind out of a list's items
+    return standing(neighbours.cluster, kinds, view.metadata.namespace, labels)
 
 
-def _wanted(view: FeatureView, present: Container[tuple[str, str]], neighbours: Neighbours) -> list[dict[str, Any]]:
+def _wanted(view: FeatureView, present: Container[Name], neighbours: Neighbours) -> list[dict[str, Any]]:
     """What keeps the view current: a stream of its topic, or jobs over its files. A Job cannot be applied again."""
     if view.spec.source.kafka is not None:
         return stream_objects(view, neighbours.platform)
@@ -97,13 +93,12 @@ def _wanted(view: FeatureView, present: Container[tuple[str, str]], neighbours: 
     return [body for body in wanted if body["kind"] != "Job" or ("Job", job_name(view)) not in present]
 
 
-def _prune(view: FeatureView, present: Iterable[Mapping[str, Any]], neighbours: Neighbours) -> None:
+def _prune(view: FeatureView, present: Mapping[Name, Body], neighbours: Neighbours) -> None:
     """Remove the first Jobs and definitions of earlier versions of the view."""
-    for body in present:
+    for (kind, name), body in present.items():
         owners = {owner["kind"] for owner in body["metadata"].get("ownerReferences", [])}
-        earlier = body["kind"] in ("Job", "ConfigMap") and body["metadata"]["name"] != job_name(view)
-        if "FeatureView" in owners and earlier:
-            neighbours.cluster.delete(body["kind"], view.metadata.namespace, body["metadata"]["name"])
+        if "FeatureView" in owners and kind in ("Job", "ConfigMap") and name != job_name(view):
+            neighbours.cluster.delete(kind, view.metadata.namespace, name)
 
 
 def _runs(view: FeatureView, neighbours: Neighbours, now: datetime) -> list[Run]:

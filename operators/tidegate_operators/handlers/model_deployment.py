@@ -9,7 +9,7 @@ from typing import Any
 
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
-from tidegate_operators.handlers.apply import apply_all
+from tidegate_operators.handlers.apply import apply_all, standing
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
@@ -69,7 +69,8 @@ def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbou
     ]
     objects += _unjudged(deployment, decision.status)
     objects += route_objects(deployment, decision.status, decision.weights)
-    present = _present(deployment, neighbours)
+    labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
+    present = standing(neighbours.cluster, _OWNED, deployment.metadata.namespace, labels)
     refusal = apply_all(neighbours.cluster, objects, neighbours.applied, present)
     _prune(deployment, objects, present, neighbours)
     return refusal
@@ -78,16 +79,6 @@ def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbou
 def _unjudged(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[dict[str, Any]]:
     test = deployment.spec.strategy.ab_test
     return [unjudged_service(deployment, status.stable)] if test and test.percent and status.stable else []
-
-
-def _present(deployment: ModelDeployment, neighbours: Neighbours) -> dict[tuple[str, str], str]:
-    """The deployment's objects that are there: resourceVersion by kind and name."""
-    labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
-    return {
-        (kind, body["metadata"]["name"]): body["metadata"].get("resourceVersion", "")
-        for kind in _OWNED
-        for body in neighbours.cluster.list(kind, deployment.metadata.namespace, labels)
-    }
 
 
 def _prune(

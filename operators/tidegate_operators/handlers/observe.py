@@ -119,8 +119,8 @@ def _addresses(deployment: ModelDeployment) -> dict[str, str]:
     found = {f"tag {PACKAGE_TAG} of version {source.version} in the registry": source.uri} if source else {}
     if package:
         found = {"spec.model.package.uri": package.uri}
-    also = deployment.spec.runtime.also_serve or []
-    return found | {f"spec.runtime.alsoServe[{i}].uri": model.uri for i, model in enumerate(also)}
+    further = enumerate(deployment.spec.runtime.further)
+    return found | {f"spec.runtime.alsoServe[{i}].uri": model.uri for i, model in further}
 
 
 def _container_failure(container: Mapping[str, Any]) -> Failure | None:

@@ -146,7 +146,7 @@ def _versioned(plan: _Plan) -> list[Match]:
 def _models(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[str]:
     """The model and all that are served beside it, now or soon."""
     runtimes = [deployment.spec.runtime, *(revision.runtime for revision in status.live if revision.runtime)]
-    also = [model.name for runtime in runtimes for model in runtime.also_serve or ()]
+    also = [model.name for runtime in runtimes for model in runtime.further]
     return list(dict.fromkeys([deployment.model_name, *also]))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import (
-    AlsoServed,
     KeyPlace,
     ModelDeployment,
     RevisionImages,
@@ -130,8 +130,8 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
 
 
 def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:
-    also = _runtime(deployment, revision).also_serve or []
-    volumes, mounts = claims(revision.uri, *(model.uri for model in also))
+    further = _runtime(deployment, revision).further
+    volumes, mounts = claims(revision.uri, *(model.uri for model in further))
     key_volumes, key_mounts = _public_key(revision.public_key)
     scratch = [
         {"name": "models", "emptyDir": {}},
@@ -148,8 +148,8 @@ def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platfo
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
         "initContainers": [
-            _fetch(deployment, revision, platform, [*mounts, *key_mounts]),
-            *(_fetch_also(model, deployment, revision, platform, [*mounts, *key_mounts]) for model in also),
+            _fetching(name, command, deployment, revision, platform, [*mounts, *key_mounts])
+            for name, command in _fetches(deployment, revision)
         ],
         "containers": [_triton(deployment, revision, platform)],
         "volumes": [*scratch, *volumes, *key_volumes],
@@ -166,29 +166,21 @@ def _public_key(key: KeyPlace | None) -> tuple[list[dict[str, Any]], list[dict[s
     return [volume], [{"name": "public-key", "mountPath": _KEYS}]
 
 
-def _fetch(
-    deployment: ModelDeployment, revision: RevisionStatus, platform: Platform, mounts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Gets the package, refuses it unless every digest fits, and only then lays it where Triton looks."""
-    command = ["tidegate", "model", "fetch", "--uri", revision.uri, "--digest", revision.digest, "--into", _MODELS]
-    command += _serving_settings(_runtime(deployment, revision))
-    command += ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
-    return _fetching(FETCH_CONTAINER, command, deployment, revision, platform, mounts)
+def _fetches(deployment: ModelDeployment, revision: RevisionStatus) -> Iterator[tuple[str, list[str]]]:
+    """Init containers by name, with their commands: the model's package, then each further one's.
+
+    A further model must be called as the spec calls it, and keeps its package's settings.
+    """
+    runtime = _runtime(deployment, revision)
+    key = ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
+    yield FETCH_CONTAINER, [*_fetch(revision.uri, revision.digest, _MODELS), *_serving_settings(runtime), *key]
+    for number, model in enumerate(runtime.further, 1):
+        command = [*_fetch(model.uri, model.digest, f"{_ALSO}/{model.name}"), "--name", model.name, *key]
+        yield f"{FETCH_CONTAINER}-{number}", command
 
 
-def _fetch_also(
-    model: AlsoServed,
-    deployment: ModelDeployment,
-    revision: RevisionStatus,
-    platform: Platform,
-    mounts: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """The same for a further model, which must be called as the spec calls it; its package's settings stay."""
-    command = ["tidegate", "model", "fetch", "--uri", model.uri, "--digest", model.digest]
-    command += ["--into", f"{_ALSO}/{model.name}", "--name", model.name]
-    command += ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
-    place = (_runtime(deployment, revision).also_serve or []).index(model) + 1
-    return _fetching(f"{FETCH_CONTAINER}-{place}", command, deployment, revision, platform, mounts)
+def _fetch(uri: str, digest: str, into: str) -> list[str]:
+    return ["tidegate", "model", "fetch", "--uri", uri, "--digest", digest, "--into", into]
 
 
 def _fetching(
@@ -199,6 +191,7 @@ def _fetching(
     platform: Platform,
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
+    """Gets a package, refuses it unless every digest fits, and only then lays it where Triton looks."""
     return {
         "name": name,
         "image": _images(deployment, revision, platform).fetch,
@@ -267,7 +260,7 @@ def _probes(model: str, runtime: Runtime) -> dict[str, Any]:
     """
     url = f"http://127.0.0.1:{HTTP_PORT}"
     golden = ["python3", f"{_MODELS}/golden_probe.py", "--package", f"{_MODELS}/package", "--url", url]
-    golden += [word for also in runtime.also_serve or () for word in ("--package", f"{_ALSO}/{also.name}/package")]
+    golden += [word for also in runtime.further for word in ("--package", f"{_ALSO}/{also.name}/package")]
     ready = {"path": f"/v2/models/{model}/versions/1/ready", "port": "http"}
     live = {"path": "/v2/health/live", "port": "http"}
     tries = {"periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES}
@@ -281,7 +274,7 @@ def _probes(model: str, runtime: Runtime) -> dict[str, Any]:
 def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
     """Explicit loading of the models by name, as the production advice has it; never poll mode."""
     cache, limit = runtime.response_cache, runtime.rate_limit
-    also = [model.name for model in runtime.also_serve or ()]
+    also = [model.name for model in runtime.further]
     limited = ["--rate-limit=execution_count", f"--rate-limit-resource=runs:{limit.max_concurrency}"] if limit else []
     return [
         f"--model-repository={_MODELS}/repository",

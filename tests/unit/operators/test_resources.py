@@ -271,13 +271,15 @@ def test_gpu_utilization_is_a_metric_of_the_pods() -> None:
     assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 60
 
 
+_ALSO = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
+
+
 def test_further_models_are_fetched_loaded_and_asked_before_a_pod_is_ready() -> None:
-    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
     pod = _pod(
-        model=_BY_ALIAS | {"verify": _SECRET}, runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [also]}
+        model=_BY_ALIAS | {"verify": _SECRET}, runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [_ALSO]}
     )
     (_, fetch), (triton,) = pod["initContainers"], pod["containers"]
-    assert {also["uri"], also["digest"], "/models/also/calibrator", "calibrator"} <= set(fetch["command"])
+    assert {_ALSO["uri"], _ALSO["digest"], "/models/also/calibrator", "calibrator"} <= set(fetch["command"])
     assert "--key" in fetch["command"], "whoever demands a signature demands it of every model"
     assert "pvc-side" in {volume["name"] for volume in pod["volumes"]}
     assert {"--model-repository=/models/also/calibrator/repository", "--load-model=calibrator"} <= set(triton["args"])
@@ -285,8 +287,7 @@ def test_further_models_are_fetched_loaded_and_asked_before_a_pod_is_ready() -> 
 
 
 def test_a_further_model_is_reached_as_long_as_anybody_serves_it() -> None:
-    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
-    serving = revision_of(deployment(runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [also]}), GOOD)
+    serving = revision_of(deployment(runtime={"gpus": 0, "backend": "onnxruntime", "alsoServe": [_ALSO]}), GOOD)
     (route,) = route_objects(deployment(), ModelDeploymentStatus(stable=serving), {serving.hash: 100})
     paths = {match["path"]["value"] for match in route["spec"]["rules"][0]["matches"]}
     assert {f"/v2/models/{name}/infer" for name in ("ctr-ranker", "calibrator")} <= paths
@@ -294,8 +295,7 @@ def test_a_further_model_is_reached_as_long_as_anybody_serves_it() -> None:
 
 
 def test_a_further_model_makes_a_revision_of_its_own_and_none_changes_no_revision() -> None:
-    also = {"name": "calibrator", "uri": "pvc://side/calibrator", "digest": NEXT.digest}
     runtime = {"gpus": 0, "backend": "onnxruntime"}
-    plain, joined = (revision_of(deployment(runtime=r), GOOD) for r in (runtime, runtime | {"alsoServe": [also]}))
+    plain, joined = (revision_of(deployment(runtime=r), GOOD) for r in (runtime, runtime | {"alsoServe": [_ALSO]}))
     assert plain.hash == revision_of(deployment(), GOOD).hash
     assert joined.hash != plain.hash
