@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from processes import free_ports
 from tidegate_components.storage import cache_folder, replacing
 
 __all__ = ["Broker", "broker"]
@@ -75,7 +75,7 @@ def _start(data: Path, host: str, attempts: int = 3) -> tuple[subprocess.Popen[b
     """Start on free ports; again on others where somebody took one in between."""
     java = [_program("java", "openjdk-17-jre-headless"), "-Xmx768m", "-Xms256m", "-XX:+UseG1GC"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{_jars()}/*"]
-    port, controller = _free_ports(2)
+    port, controller = free_ports(2)
     properties, log = data / "server.properties", data / "log"
     properties.write_text(_properties(data, f"{host}:{port}", controller))
     cluster = base64.urlsafe_b64encode(b"T" + uuid.uuid4().bytes[1:]).rstrip(b"=").decode()  # never begins with a dash
@@ -131,17 +131,6 @@ def _is_up(process: subprocess.Popen[bytes], address: str) -> bool:
         except KafkaException:
             continue
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def _jars() -> Path:

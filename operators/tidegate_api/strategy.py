@@ -156,6 +156,11 @@ class Strategy(Value):
     ab_test: AbTest | None = None
     shadow: Shadow | None = None
 
+    @property
+    def max_unavailable(self) -> int:
+        """Pods that stable may give up where nodes lack room for one more."""
+        return self.canary.max_unavailable if self.canary else 0
+
     @model_validator(mode="after")
     def _one_strategy(self) -> Strategy:
         found = [each for each in (self.canary, self.blue_green, self.ab_test) if each is not None]

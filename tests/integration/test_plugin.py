@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from rollouts import GOOD, NEXT, SPEC, deployment
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE
 from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.cluster import Cluster
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE
 from tidegate_operators.rollout.source import revision_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]

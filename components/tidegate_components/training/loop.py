@@ -53,7 +53,7 @@ def best_epoch(epochs: Sequence[Epoch], metric: str) -> Epoch:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a run ends with: rows and seconds spent on learning, what the best epoch said of the validation set.
+    """What a run ends with: rows, seconds and this rank's CPU seconds of learning; the best epoch's validation scores.
 
     `scorer` is None on ranks other than 0.
     """
@@ -64,6 +64,7 @@ class Fitted:
     held_out: Scores
     rows: int
     seconds: float
+    cpu_seconds: float
 
 
 Build = Callable[[Inputs, Config, "Taste | None"], "Learner"]
@@ -130,7 +131,7 @@ def fit(
         if config.training.refit:
             run.refit([*train_sets, *validation_sets])
         scorer = gather(run.learner, run.inputs, config.model)
-        return Fitted(run.inputs, run.epochs, scorer, run.best_scores(), int(run.rows), run.seconds)
+        return Fitted(run.inputs, run.epochs, scorer, run.best_scores(), int(run.rows), run.seconds, run.cpu)
 
 
 @contextmanager
@@ -159,7 +160,8 @@ class _Run:
         at = position_of(self.newest, self.identity) if self.newest else None
         self.phase, self.epoch, self.step = (at.phase, at.epoch, at.step) if at else ("trial", 0, 0)
         self.epochs = [Epoch(**epoch) for epoch in at.epochs] if at else []
-        self.rows, self.seconds = (at.spent["rows"], at.spent["seconds"]) if at else (0.0, 0.0)
+        spent = at.spent if at else {}
+        self.rows, self.seconds, self.cpu = (spent.get(name, 0.0) for name in ("rows", "seconds", "cpu"))
 
     @property
     def best(self) -> Epoch:
@@ -217,11 +219,13 @@ class _Run:
         from tidegate_components.training.steps import learn
 
         steps = steps_of(rows.count, said.batch_size, self.learner.part)
-        begun, rows_before, seconds_before = time.monotonic(), self.rows, self.seconds
+        begun, cpu_begun = time.monotonic(), time.process_time()
+        rows_before, seconds_before, cpu_before = self.rows, self.seconds, self.cpu
         skip, self.step = self.step, 0
         for passed in learn(self.learner, rows, self.inputs, said, epoch, skip):
             self.rows = rows_before + passed.rows * self.learner.part.world
             self.seconds = seconds_before + time.monotonic() - begun
+            self.cpu = cpu_before + time.process_time() - cpu_begun
             self.hooks.passed(self.phase, epoch, passed, steps)
             if said.checkpoint_steps and passed.step % said.checkpoint_steps == 0 and passed.step < steps:
                 self._save(self.phase, epoch, passed.step)
@@ -260,7 +264,7 @@ class _Run:
 
         if not self.kept:
             return
-        spent = {"rows": self.rows, "seconds": self.seconds}
+        spent = {"rows": self.rows, "seconds": self.seconds, "cpu": self.cpu}
         save(
             self.folder,
             self.learner,

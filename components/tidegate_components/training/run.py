@@ -84,9 +84,8 @@ def run(order: Order, build: Build, say: Callable[[str], None]) -> dict[str, Any
     hooks = Hooks(passed=keeper.passed, epoch=keeper.epoch, checkpoints=folder, inputs=inputs)
     if start:
         hooks = replace(hooks, start=start)
-    begun = time.process_time()
     fitted = fit([order.train], [order.valid], order.config, keeper.build, hooks)
-    figures = _figures(fitted, keeper.learner, time.process_time() - begun)
+    figures = _figures(fitted, keeper.learner)
     if fitted.scorer is not None and order.start:
         figures["forgetting_logloss"] = check_memory(order.start, fitted.scorer, order.config)
     if fitted.scorer is not None:
@@ -131,13 +130,13 @@ class _Keeper:
             self._say(f"epoch {epoch.number} on the validation set: {found}")
 
 
-def _figures(fitted: Fitted, learner: Learner, cpu_s: float) -> dict[str, Any]:
+def _figures(fitted: Fitted, learner: Learner) -> dict[str, Any]:
     import torch
 
     from tidegate_components.evaluation.metrics import auc, calibration, logloss
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    ranks = learner.gathered(torch.tensor([[float(peak), cpu_s]], dtype=torch.float64))
+    ranks = learner.gathered(torch.tensor([[float(peak), fitted.cpu_seconds]], dtype=torch.float64))
     found = fitted.held_out
     figures: dict[str, Any] = plain({
         "examples_per_second": fitted.rows / fitted.seconds if fitted.seconds else 0.0,

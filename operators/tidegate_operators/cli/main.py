@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, RevisionStatus
@@ -20,7 +21,6 @@ from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.foresight import plan_command, simulate_command
 from tidegate_operators.cli.tables import deployments_sheet, history_sheet, print_sheet, views_sheet
 from tidegate_operators.cli.watch import watch_command
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 
 __all__ = ["app", "main"]
 

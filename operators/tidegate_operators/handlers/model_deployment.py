@@ -20,7 +20,7 @@ from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Announcement, Decision
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
-__all__ = ["reconcile"]
+__all__ = ["apply_decision", "reconcile"]
 
 _TELL_AGAIN = timedelta(seconds=15)
 """How soon the registry, which did not answer, is told again of a rollout that ended."""
@@ -36,7 +36,7 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     """
     observed = observe(deployment, neighbours, now)
     decision = decide(deployment, observed, now)
-    refusal = _apply(deployment, decision, neighbours)
+    refusal = apply_decision(deployment, decision, neighbours)
     observed = replace(observed, refusal=refusal.failure if refusal else None)
     status = summarize(deployment, observed, decision, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
@@ -57,7 +57,7 @@ def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
     return replace(said, revision=revision.hash if revision else None, weight=status.weight)
 
 
-def _apply(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> RefusedError | None:
+def apply_decision(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> RefusedError | None:
     """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later.
 
     Returns what the API server would not have.

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
+from tidegate_api.annotations import UNDO_TO
 from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
 from tidegate_api.model_package import PACKAGE_TAG
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
@@ -17,7 +18,6 @@ from tidegate_operators.handlers.pods import free_gpus, is_stuck, unscheduled
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_name, route_weights
 from tidegate_operators.resources.server import FETCH_CONTAINER
-from tidegate_operators.rollout.annotations import UNDO_TO
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 from tidegate_operators.rollout.profiles import Profile, profile_of
 from tidegate_operators.rollout.source import revision_of

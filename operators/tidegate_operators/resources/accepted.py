@@ -7,13 +7,12 @@ from typing import Any
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView, FeatureViewSpec
-from tidegate_api.hashes import content_hash
+from tidegate_api.hashes import short_hash
 from tidegate_operators.resources.metadata import FEATURE_VIEW_LABEL, metadata
 
 __all__ = ["accepted_spec", "accepted_specs", "accepted_version", "outdated", "revision_object"]
 
 _KEPT = 3
-_HASH_LENGTH = 8
 
 
 def accepted_version(revisions: Iterable[Mapping[str, Any]]) -> int:
@@ -44,7 +43,7 @@ def _spec(view: FeatureView, body: Mapping[str, Any]) -> FeatureViewSpec | None:
 def revision_object(view: FeatureView, revisions: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The revision to write for a definition that is accepted now; none where it already is the newest."""
     spec = view.spec.to_dict()
-    name = f"{view.metadata.name}-{content_hash(spec)[:_HASH_LENGTH]}"
+    name = f"{view.metadata.name}-{short_hash(spec)}"
     known = list(revisions)
     newest = accepted_version(known)
     if any(body["metadata"]["name"] == name and int(body["revision"]) == newest for body in known):

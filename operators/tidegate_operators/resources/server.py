@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from tidegate_api.annotations import RESTART
 from tidegate_api.model_deployment import (
     KeyPlace,
     ModelDeployment,
@@ -39,7 +40,6 @@ FETCH_CONTAINER = "fetch-package"
 _DRAIN_SECONDS = 10
 _GRACE_SECONDS = 45
 _GOLDEN_TRIES = 60
-RESTART_ANNOTATION = "tidegate.dev/restart"
 _KEYS, _KEY_FILE = "/keys", "public-key.pem"
 _MODELS, _ALSO = "/models", "/models/also"
 
@@ -112,13 +112,14 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
         "metadata": {
             "labels": _labels(deployment, revision) | {"app.kubernetes.io/instance": deployment.metadata.name},
             "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
-            | ({RESTART_ANNOTATION: revision.restart} if revision.restart else {}),
+            | ({RESTART: revision.restart} if revision.restart else {}),
         },
         "spec": _pod(deployment, revision, platform),
     }
+    rolling = {"maxUnavailable": _spare(deployment, revision), "maxSurge": 1}
     spec = {
         "selector": {"matchLabels": _selector(deployment, revision)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
         "template": template,
     }
     return {
@@ -127,6 +128,13 @@ def _deployment(deployment: ModelDeployment, revision: RevisionStatus, platform:
         "metadata": metadata(deployment, server_name(deployment, revision), _labels(deployment, revision)),
         "spec": spec,
     }
+
+
+def _spare(deployment: ModelDeployment, revision: RevisionStatus) -> int:
+    """Pods that may be away while others are made anew: none, unless they need GPUs of which none may be free."""
+    if not _runtime(deployment, revision).gpus:
+        return 0
+    return min(deployment.spec.strategy.max_unavailable, deployment.spec.scaling.min_replicas - 1)
 
 
 def _pod(deployment: ModelDeployment, revision: RevisionStatus, platform: Platform) -> dict[str, Any]:

@@ -82,13 +82,8 @@ def needed(deployment: ModelDeployment, observed: Observed, status: ModelDeploym
         return 1
     stage = stage_of(deployment, status, canary)
     if canary.baseline_replicas is not None:
-        return given_up(stage, canary.baseline_replicas, _max_unavailable(deployment))
+        return given_up(stage, canary.baseline_replicas, deployment.spec.strategy.max_unavailable)
     return canary_replicas(stage.capacity, server_of(observed, status.stable.hash).replicas)
-
-
-def _max_unavailable(deployment: ModelDeployment) -> int:
-    canary = deployment.spec.strategy.canary
-    return canary.max_unavailable if canary else 0
 
 
 def weights_of(status: ModelDeploymentStatus) -> dict[str, int]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from tidegate_api.annotations import ABORT, PAUSE
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
-from tidegate_operators.rollout.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.evidence import accumulate
@@ -20,7 +20,7 @@ from tidegate_operators.rollout.progress import is_settled, proceed, replan
 from tidegate_operators.rollout.source import follow_source
 from tidegate_operators.rollout.wording import capital, share_of
 
-__all__ = ["ABORT", "PAUSE", "PROMOTE", "RESTART", "UNDO_TO", "decide"]
+__all__ = ["decide"]
 
 _BUSY = timedelta(seconds=2)
 # Nothing has answered yet, or something stands in the way that nobody tells of.
@@ -155,8 +155,7 @@ def _left_to_stable(
     deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, canary: CanaryStatus, of: int
 ) -> int:
     """Pods of `of` that stable keeps: it gives up one more only once the canary has one more at work."""
-    plan = deployment.spec.strategy.canary
-    spare = plan.max_unavailable if plan else 0
+    spare = deployment.spec.strategy.max_unavailable
     ready = server_of(observed, canary.revision.hash).ready
     return max(1, of - needed(deployment, observed, status, canary), of - spare - ready)
 

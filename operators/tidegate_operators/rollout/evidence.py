@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from tidegate_api.hashes import content_hash
+from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, StepSamples, Tally
 from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.observed import Estimate, Window
@@ -20,7 +20,6 @@ __all__ = ["accumulate", "start_step"]
 _BURN_IN = 100
 # The mixture is narrowest at this many times minSamples.
 _NARROWEST_AT = 4
-_HASH_LENGTH = 8
 # Of an estimate: beyond these bounds somebody divided by nothing.
 _LEAST_VARIANCE = 1e-30
 
@@ -41,7 +40,7 @@ def accumulate(
 
 def _of_this_definition(metric: Metric, known: Evidence | None) -> Evidence:
     """What is known of the metric as it stands; of another by that name nothing is taken over."""
-    definition = content_hash(metric.to_dict())[:_HASH_LENGTH]
+    definition = short_hash(metric.to_dict())
     if known is None or known.definition not in (None, definition):
         return Evidence(metric=metric.name, definition=definition)
     return known.model_copy(update={"definition": definition})

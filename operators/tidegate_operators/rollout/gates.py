@@ -52,8 +52,7 @@ def room_for(deployment: ModelDeployment, observed: Observed, stable_replicas: i
     fits = sum(free // gpus for free in observed.free_gpus)
     if fits >= wanted:
         return Room()
-    canary = deployment.spec.strategy.canary
-    spare = canary.max_unavailable if canary else 0
+    spare = deployment.spec.strategy.max_unavailable
     if 0 < spare < stable_replicas:
         return Room(pod_by_pod=True)
     return Room(_no_room(gpus, wanted, fits, sum(observed.free_gpus), bool(stable_replicas)))

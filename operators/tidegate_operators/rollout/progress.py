@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tidegate_api.hashes import content_hash
+from tidegate_api.annotations import PROMOTE
+from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
-from tidegate_operators.rollout.annotations import PROMOTE
 from tidegate_operators.rollout.course import (
     Course,
     asked,
@@ -25,8 +25,6 @@ from tidegate_operators.rollout.wording import capital, seconds, share_of
 
 __all__ = ["is_settled", "proceed", "replan"]
 
-_HASH_LENGTH = 8
-
 
 def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course:
     """Where the strategy was edited under way, find the step anew: the last whose weight the canary has already."""
@@ -35,7 +33,7 @@ def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course
         return course
     stages = plan_of(deployment, course.status, canary)
     kind = next(iter(deployment.spec.strategy.to_dict()))
-    plan = content_hash({"kind": kind, "weights": [stage.weight for stage in stages]})[:_HASH_LENGTH]
+    plan = short_hash({"kind": kind, "weights": [stage.weight for stage in stages]})
     if canary.plan in (plan, None):
         return course if canary.plan else course.with_canary(canary, plan=plan)
     reached = [number for number, stage in enumerate(stages) if stage.weight <= course.status.weight]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from tidegate_api.hashes import content_hash
+from tidegate_api.annotations import OF_A_ROLLOUT, RESTART, UNDO_TO
+from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import (
     CanaryStatus,
     ModelDeployment,
@@ -14,7 +15,6 @@ from tidegate_api.model_deployment import (
     RevisionImages,
     RevisionStatus,
 )
-from tidegate_operators.rollout.annotations import OF_A_ROLLOUT, RESTART, UNDO_TO
 from tidegate_operators.rollout.course import Course, server_of, spent
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.gates import feature_gate, room_for
@@ -23,15 +23,13 @@ from tidegate_operators.rollout.wording import capital
 
 __all__ = ["follow_source", "revision_of"]
 
-_HASH_LENGTH = 8
-
 
 def revision_of(
     deployment: ModelDeployment, model: ResolvedModel, images: RevisionImages | None = None
 ) -> RevisionStatus:
     """The revision of a model on this deployment's runtime: package digest and spec.runtime, hashed."""
     runtime = deployment.spec.runtime
-    name = content_hash({"digest": model.digest, "runtime": runtime.to_dict()})[:_HASH_LENGTH]
+    name = short_hash({"digest": model.digest, "runtime": runtime.to_dict()})
     named = model.model_dump()
     verify = deployment.spec.model.verify
     key = verify.public_key_from.place if verify else None

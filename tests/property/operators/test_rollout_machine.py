@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rollouts import GOOD, LATER, NEXT, SPEC, START, deployment, obeyed, routed, shares, windows
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 from tidegate_api.model_deployment import ModelDeploymentStatus
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO, decide
+from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
 from tidegate_operators.rollout.source import revision_of
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kafka_broker import Broker, broker
-from unit.components.servers import free_port, mlflow_server, redis_server, serve_all_slots
+from processes import free_port
+from unit.components.servers import mlflow_server, redis_server, serve_all_slots
 from unit.components.sharing import once, shared_folder
 from unit.components.trained import Trained, load_shop, train_shop
 

@@ -1,50 +1,19 @@
-"""Real servers for tests: each on a free port, in a process group of its own that ends with the test."""
+"""The servers that unit tests speak to: Redis and MLflow."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(
-    command: list[str], is_up: Callable[[], bool], log: Path, seconds: float = 300, **environment: str
-) -> Iterator[None]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **environment}
-        )
-    try:
-        _wait(process, is_up, log, seconds)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-
-
-def _wait(process: subprocess.Popen[bytes], is_up: Callable[[], bool], log: Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_up():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, f"not up in {seconds} s: {log.read_text()}"
-        time.sleep(0.05)
+from processes import free_port, running
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from processes import free_port
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import connect
 from tidegate_components.features.errors import BadFeaturesError
@@ -28,7 +29,6 @@ from tidegate_components.features.serving import FeatureService, ParquetLog
 from tidegate_components.features.snapshot import snapshot
 from tidegate_components.features.statistics import QUANTILES, FeatureStatistics, describe
 from tidegate_pipelines.cli import app
-from unit.components.servers import free_port
 from unit.components.shop import parsed, view_body
 from unit.components.test_materialize import NOW, ago, make_view, recent
 

@@ -20,9 +20,9 @@ import yaml
 from confluent_kafka import Producer
 
 from kafka_broker import Broker
+from processes import free_port
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.online import OnlineStore, open_store
-from unit.components.servers import free_port
 from unit.components.stream_case import message, offline, row, same, streamed, twin, write_rows
 
 pytestmark = pytest.mark.xdist_group("kafka")

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares, windows
 from stories import Story, canarying, serving
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE
 from tidegate_api.model_deployment import RevisionImages
-from tidegate_operators.rollout.decide import ABORT, PAUSE, PROMOTE, decide
+from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 
 

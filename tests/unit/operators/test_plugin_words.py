@@ -15,6 +15,7 @@ from test_resources import VIEW
 from typer.testing import CliRunner, Result
 
 from rollouts import GOOD, NEXT, START, deployment, revision
+from tidegate_api.annotations import ABORT, PAUSE
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus
 from tidegate_api.model_deployment import (
     CanaryStatus,
@@ -27,7 +28,6 @@ from tidegate_api.model_deployment import (
 from tidegate_api.resource import Condition
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import Sheet, age, deployments_sheet, history_sheet, print_sheet, views_sheet
-from tidegate_operators.rollout.decide import ABORT, PAUSE
 from tidegate_operators.rollout.source import revision_of
 
 STABLE, CANARY = revision_of(deployment(), GOOD), revision_of(deployment(), NEXT)

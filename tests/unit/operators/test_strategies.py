@@ -6,8 +6,8 @@ from typing import Any
 
 from rollouts import GOOD, NEXT, deployment, obeyed, revision, shares, windows
 from stories import Story, canarying, serving
+from tidegate_api.annotations import ABORT, PROMOTE
 from tidegate_operators.resources.routes import route_objects
-from tidegate_operators.rollout.decide import ABORT, PROMOTE
 from tidegate_operators.rollout.observed import Observed, Routes, Server
 
 SWITCH = {"blueGreen": {"scaleDownDelay": "60s", "previewHostnames": ["next.example.com"]}}

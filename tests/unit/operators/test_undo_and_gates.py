@@ -8,9 +8,9 @@ import pytest
 
 from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares
 from stories import Story, canarying, serving
+from tidegate_api.annotations import ABORT, PROMOTE, RESTART, UNDO_TO
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.server import server_objects
-from tidegate_operators.rollout.decide import ABORT, PROMOTE, RESTART, UNDO_TO
 from tidegate_operators.rollout.observed import Decision, View
 from tidegate_operators.rollout.source import revision_of
 from tidegate_operators.rollout.summary import summarize
@@ -146,6 +146,14 @@ def test_a_rollout_without_room_touches_nothing_and_says_what_lacks() -> None:
     assert conditions["Stalled"][0] == "True"
     story.look(free_gpus=(2, 3))
     assert story.status.canary is not None
+
+
+@pytest.mark.parametrize(("spare", "least", "away"), [(0, 2, 0), (1, 2, 1), (3, 2, 1), (1, 1, 0)])
+def test_a_restart_without_a_free_gpu_lets_pods_be_away_as_the_strategy_says(spare: int, least: int, away: int) -> None:
+    story = _on_gpus(spare, minReplicas=least).looks(4, free_gpus=(8,))
+    assert story.status.stable is not None
+    server = server_objects(story.deployment(), story.status.stable, least, PLATFORM)[1]
+    assert server["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": away, "maxSurge": 1}
 
 
 def test_a_first_revision_without_room_says_so() -> None:

@@ -1,0 +1,99 @@
+"""The tables of `decide` once more, with a real API server that keeps what each look leaves behind.
+
+Nothing else runs beside it, so that the stories' clock is the only one. After every look the deployment, the objects
+that the operator makes of the decision, and the status go to the API server; the next look starts from what it kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from api_server import api_server, establish
+from stories import Story
+from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
+from tidegate_operators.adapters.cluster import Cluster
+from tidegate_operators.adapters.prometheus import Prometheus
+from tidegate_operators.adapters.registry import Registry
+from tidegate_operators.handlers.model_deployment import apply_decision
+from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.resources.platform import Platform
+from tidegate_operators.rollout.observed import Decision
+from unit.operators import test_decide, test_strategies, test_undo_and_gates
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).parents[2]
+CRDS = ("crds/*s.yaml", "platform/gateway/crds/*routes.yaml")
+NOWHERE = "http://127.0.0.1:9"
+KINDS = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "GRPCRoute")
+
+
+def _stories() -> list[Callable[[], None]]:
+    modules = (test_decide, test_strategies, test_undo_and_gates)
+    found = [test for module in modules for name, test in vars(module).items() if name.startswith("test_")]
+    return [test for test in found if not inspect.signature(test).parameters]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.ApiClient]:
+    """An API server with our kinds and the gateway's, and nobody who acts on them."""
+    programs = subprocess.run([REPOSITORY / "dev" / "cluster", "binaries"], check=True, capture_output=True, text=True)
+    with api_server(tmp_path_factory.mktemp("alone"), Path(programs.stdout.strip())) as api:
+        establish(api, [file for pattern in CRDS for file in sorted((REPOSITORY / "manifests").glob(pattern))])
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": "shop"}})
+        yield api
+
+
+class Keeping:
+    """Keeps each look of one story on the API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self.cluster, self.looks = Cluster(api), 0
+        platform = Platform("components:1", "triton:cpu", "triton:gpu", NOWHERE)
+        self.neighbours = Neighbours(self.cluster, Prometheus(NOWHERE), Registry(NOWHERE), platform)
+
+    def kept(self, story: Story, decision: Decision) -> ModelDeploymentStatus:
+        """Write all that the look decided, and return the status as the API server kept it."""
+        deployment = story.deployment()
+        body = {"apiVersion": deployment.api_version, "kind": deployment.kind, "spec": deployment.spec.to_dict()}
+        own = {"name": deployment.metadata.name, "namespace": "shop", "annotations": story.annotations}
+        self.cluster.apply(body | {"metadata": own})
+        assert apply_decision(deployment, decision, self.neighbours) is None
+        self.cluster.apply_status(deployment, decision.status.to_dict())
+        self.looks += 1
+        return self._read(deployment).status
+
+    def _read(self, deployment: ModelDeployment) -> ModelDeployment:
+        body = self.cluster.get(deployment.kind, "shop", deployment.metadata.name)
+        assert body is not None
+        return ModelDeployment.parse(body)
+
+    def forget(self) -> None:
+        """Remove all that the story made."""
+        for kind in ("ModelDeployment", *KINDS):
+            for body in self.cluster.list(kind, "shop", {}):
+                self.cluster.delete(kind, "shop", body["metadata"]["name"])
+
+
+@pytest.mark.parametrize("story", _stories(), ids=lambda story: story.__name__.removeprefix("test_"))
+def test_what_decide_says_is_kept_whole_by_a_real_api_server(
+    story: Callable[[], None], alone: client.ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = Keeping(alone)
+
+    def kept(self: Story, decision: Decision) -> ModelDeploymentStatus:
+        found = keeping.kept(self, decision)
+        assert found == decision.status
+        return found
+
+    monkeypatch.setattr(Story, "kept", kept)
+    try:
+        story()
+    finally:
+        keeping.forget()
