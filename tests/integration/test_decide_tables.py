@@ -20,7 +20,7 @@ from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.adapters.registry import Registry
-from tidegate_operators.handlers.model_deployment import apply_decision
+from tidegate_operators.handlers.model_deployment import apply_decision, owned
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.rollout.observed import Decision
@@ -64,7 +64,8 @@ class Keeping:
         body = {"apiVersion": deployment.api_version, "kind": deployment.kind, "spec": deployment.spec.to_dict()}
         own = {"name": deployment.metadata.name, "namespace": "shop", "annotations": story.annotations}
         self.cluster.apply(body | {"metadata": own})
-        assert apply_decision(deployment, decision, self.neighbours) is None
+        present = owned(deployment, self.neighbours)
+        assert apply_decision(deployment, decision, present, self.neighbours) is None
         self.cluster.apply_status(deployment, decision.status.to_dict())
         self.looks += 1
         return self._read(deployment).status

@@ -10,7 +10,7 @@ from tidegate_api.feature_view import FeatureView, FeatureViewSpec
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import Condition
 
-__all__ = ["Ruling", "breaking_changes", "readable_schemas", "readers", "rule_on"]
+__all__ = ["Ruling", "breaking_changes", "is_breaking", "readable_schemas", "readers", "rule_on"]
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,23 @@ def readable_schemas(view: FeatureView, accepted: Sequence[FeatureViewSpec]) -> 
     return frozenset(view.model_copy(update={"spec": spec}).schema_hash for spec in specs)
 
 
+def is_breaking(view: FeatureView, accepted: FeatureViewSpec | None) -> bool:
+    """Whether it matters who reads the view: only to a change that breaks what was accepted before."""
+    return accepted is not None and view.spec.evolution != "Any" and bool(breaking_changes(accepted, view.spec))
+
+
 def rule_on(view: FeatureView, accepted: FeatureViewSpec | None, live: Sequence[str], now: datetime) -> Ruling:
     """The definition that holds: the one applied, or the last accepted one while a live model needs it.
 
     live: the models that need another schema than the applied one's, from `readers`.
     """
-    broken = breaking_changes(accepted, view.spec) if accepted is not None else ()
-    if accepted is None or not broken or view.spec.evolution == "Any" or not live:
+    if accepted is None or not live or not is_breaking(view, accepted):
         return Ruling(view, _condition("True", "Compatible", "No live model needs another schema of this view.", now))
     models = ", ".join(live[:5]) + (f" and {len(live) - 5} more" if len(live) > 5 else "")
+    broken = "; ".join(breaking_changes(accepted, view.spec))[:512]
     message = (
-        f"{'; '.join(broken)[:512]}: {models} reads the schema before, so the last accepted definition goes on; add "
-        "features beside the old ones or make a view of another name, move the models to it, then remove the old."
+        f"{broken}: {models} reads the schema before, so the last accepted definition goes on; add features beside the "
+        "old ones or make a view of another name, move the models to it, then remove the old."
     )
     held = view.model_copy(update={"spec": accepted})
     return Ruling(held, _condition("False", "BreakingChange", message[0].upper() + message[1:], now))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidegate_api.durations import format_duration
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus, Interval
 from tidegate_api.resource import Condition, Time, Value
+from tidegate_operators.freshness.evolution import Ruling
 from tidegate_operators.rollout.observed import Announcement, Failure
 from tidegate_operators.rollout.summary import announce_changes, with_transition_times
 
-__all__ = ["Report", "Run", "summarize"]
+__all__ = ["Report", "Run", "next_look", "summarize"]
 
 _FAILED = "MaterializationFailed"
+_BUSY = timedelta(seconds=3)
+# Streams, pods that do not start and models that move on say nothing by themselves.
+_WATCHED = timedelta(seconds=30)
+# The resource and its Jobs wake the operator.
+_IDLE = timedelta(minutes=10)
 # A pod that cannot start stands there now, whatever ended before.
 _STILL = datetime.max.replace(tzinfo=UTC)
 
@@ -77,6 +83,21 @@ def summarize(
         "transform_hash": view.transform_hash,
     }
     return status.model_copy(update=update), announce_changes(view.status.conditions, kept)
+
+
+def next_look(ruling: Ruling, status: FeatureViewStatus, runs: Iterable[Run], now: datetime) -> timedelta:
+    """When to look again: at what tells of no change soon, at what changes with time when it does, else seldom."""
+    if status.phase in ("Pending", "Materializing"):
+        return _BUSY
+    spec = ruling.view.spec
+    held = ruling.condition.status == "False"
+    if held or spec.source.kafka is not None or any(run.finished_at is None for run in runs):
+        return _WATCHED
+    target = spec.freshness.target if spec.freshness else None
+    if target is None or status.newest_event_time is None:
+        return _IDLE
+    fresh = status.newest_event_time + target - now
+    return min(_IDLE, fresh + _BUSY) if fresh > timedelta(0) else _IDLE
 
 
 def _with_report(view: FeatureView, status: FeatureViewStatus, ended: Sequence[Run]) -> FeatureViewStatus:

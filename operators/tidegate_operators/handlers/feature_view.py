@@ -12,8 +12,8 @@ from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_operators.adapters.errors import NeighbourError
-from tidegate_operators.freshness.evolution import Ruling, readers, rule_on
-from tidegate_operators.freshness.report import Report, Run, summarize
+from tidegate_operators.freshness.evolution import Ruling, is_breaking, readers, rule_on
+from tidegate_operators.freshness.report import Report, Run, next_look, summarize
 from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
 from tidegate_operators.handlers.metrics import show_features
 from tidegate_operators.handlers.neighbours import Neighbours
@@ -24,9 +24,6 @@ from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW
 from tidegate_operators.resources.stream import STREAM_METRICS, stream_objects
 
 __all__ = ["reconcile"]
-
-_BUSY = timedelta(seconds=3)
-_IDLE = timedelta(seconds=30)
 
 
 def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timedelta:
@@ -48,7 +45,7 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
         neighbours.cluster.apply_status(view, status.to_dict())
     if refusal is not None:
         raise refusal
-    return _BUSY if status.phase in ("Pending", "Materializing") else _IDLE
+    return next_look(ruling, status, runs, now)
 
 
 def _newest_statistics(runs: Iterable[Run]) -> list[list[Any]]:
@@ -60,7 +57,9 @@ def _rule(view: FeatureView, neighbours: Neighbours, now: datetime) -> Ruling:
     """Decide which definition is in force, and keep an accepted one where a restart finds it."""
     cluster, namespace = neighbours.cluster, view.metadata.namespace
     revisions = cluster.list("ControllerRevision", namespace, {FEATURE_VIEW_LABEL: view.metadata.name})
-    ruling = rule_on(view, accepted_spec(view, revisions), readers(view, _deployments(neighbours, namespace)), now)
+    accepted = accepted_spec(view, revisions)
+    live = readers(view, _deployments(neighbours, namespace)) if is_breaking(view, accepted) else ()
+    ruling = rule_on(view, accepted, live, now)
     body = revision_object(ruling.view, revisions)
     if body is not None:
         cluster.apply(body)

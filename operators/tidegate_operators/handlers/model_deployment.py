@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
-from tidegate_operators.handlers.apply import apply_all, standing
+from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
@@ -20,7 +20,7 @@ from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Announcement, Decision
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
-__all__ = ["apply_decision", "reconcile"]
+__all__ = ["apply_decision", "owned", "reconcile"]
 
 _TELL_AGAIN = timedelta(seconds=15)
 """How soon the registry, which did not answer, is told again of a rollout that ended."""
@@ -34,9 +34,10 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     Raises RefusedError, once the status says so, where the API server will not have an object; not while a canary has
     traffic, for then each interval must be judged in time.
     """
-    observed = observe(deployment, neighbours, now)
+    present = owned(deployment, neighbours)
+    observed = observe(deployment, present, neighbours, now)
     decision = decide(deployment, observed, now)
-    refusal = apply_decision(deployment, decision, neighbours)
+    refusal = apply_decision(deployment, decision, present, neighbours)
     observed = replace(observed, refusal=refusal.failure if refusal else None)
     status = summarize(deployment, observed, decision, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
@@ -57,7 +58,15 @@ def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
     return replace(said, revision=revision.hash if revision else None, weight=status.weight)
 
 
-def apply_decision(deployment: ModelDeployment, decision: Decision, neighbours: Neighbours) -> RefusedError | None:
+def owned(deployment: ModelDeployment, neighbours: Neighbours) -> dict[Name, Body]:
+    """The objects of the deployment that are there."""
+    labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
+    return standing(neighbours.cluster, _OWNED, deployment.metadata.namespace, labels)
+
+
+def apply_decision(
+    deployment: ModelDeployment, decision: Decision, present: Mapping[Name, Body], neighbours: Neighbours
+) -> RefusedError | None:
     """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later.
 
     Returns what the API server would not have.
@@ -69,8 +78,6 @@ def apply_decision(deployment: ModelDeployment, decision: Decision, neighbours: 
     ]
     objects += _unjudged(deployment, decision.status)
     objects += route_objects(deployment, decision.status, decision.weights)
-    labels = {DEPLOYMENT_LABEL: deployment.metadata.name, "app.kubernetes.io/managed-by": MANAGED_BY}
-    present = standing(neighbours.cluster, _OWNED, deployment.metadata.namespace, labels)
     refusal = apply_all(neighbours.cluster, objects, neighbours.applied, present)
     _prune(deployment, objects, present, neighbours)
     return refusal

@@ -11,6 +11,7 @@ from tidegate_api.annotations import UNDO_TO
 from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
 from tidegate_api.model_package import PACKAGE_TAG
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
+from tidegate_operators.handlers.apply import Body, Name
 from tidegate_operators.handlers.evidence import read_evidence
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe_views import observe_views
@@ -27,16 +28,21 @@ __all__ = ["observe"]
 _BAD_INPUT = 2
 
 
-def observe(deployment: ModelDeployment, neighbours: Neighbours, now: datetime) -> Observed:
-    """Everything that `decide` needs, in one look. Neighbours that do not answer become failures, not exceptions."""
+def observe(
+    deployment: ModelDeployment, present: Mapping[Name, Body], neighbours: Neighbours, now: datetime
+) -> Observed:
+    """Everything that `decide` needs, in one look. Neighbours that do not answer become failures, not exceptions.
+
+    present: the deployment's own objects, as they stand.
+    """
     model, model_failure = _model(deployment, neighbours)
-    routes, profile = _routes(deployment, neighbours)
+    routes, profile = _routes(deployment, present, neighbours)
     images = neighbours.platform.images(deployment.spec.runtime)
     found, until, metrics_failure = read_evidence(deployment, neighbours.prometheus, profile, now)
     return Observed(
         model=model,
         model_failure=model_failure,
-        servers=_servers(deployment, neighbours),
+        servers=_servers(deployment, present, neighbours),
         routes=routes,
         windows=tuple(found),
         judged_until=until,
@@ -86,12 +92,11 @@ def _free_gpus(
         return None
 
 
-def _servers(deployment: ModelDeployment, neighbours: Neighbours) -> dict[str, Server]:
+def _servers(deployment: ModelDeployment, present: Mapping[Name, Body], neighbours: Neighbours) -> dict[str, Server]:
     labels = {DEPLOYMENT_LABEL: deployment.metadata.name}
-    namespace = deployment.metadata.namespace
-    deployments = neighbours.cluster.list("Deployment", namespace, labels)
-    pods = neighbours.cluster.list("Pod", namespace, labels)
-    return {body["metadata"]["labels"][REVISION_LABEL]: _server(deployment, body, pods) for body in deployments}
+    pods = neighbours.cluster.list("Pod", deployment.metadata.namespace, labels)
+    servers = [body for (kind, _), body in present.items() if kind == "Deployment"]
+    return {body["metadata"]["labels"][REVISION_LABEL]: _server(deployment, body, pods) for body in servers}
 
 
 def _server(deployment: ModelDeployment, body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> Server:
@@ -135,7 +140,9 @@ def _container_failure(container: Mapping[str, Any]) -> Failure | None:
     return None
 
 
-def _routes(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Routes, Profile]:
+def _routes(
+    deployment: ModelDeployment, present: Mapping[Name, Body], neighbours: Neighbours
+) -> tuple[Routes, Profile]:
     """The routes as the gateway sees them, and which counters that gateway keeps."""
     namespace, cluster = deployment.metadata.namespace, neighbours.cluster
     reference = deployment.spec.routing.gateway_ref
@@ -144,9 +151,8 @@ def _routes(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Routes
     if gateway is None:
         message = f"Gateway {where}/{reference.name} does not exist: create it or correct spec.routing.gatewayRef"
         return Routes(failure=Failure("GatewayNotFound", message)), profile_of(None)
-    labels = {DEPLOYMENT_LABEL: deployment.metadata.name}
     kinds = [ROUTE_KINDS[protocol] for protocol in deployment.spec.routing.protocols]
-    bodies = [body for kind in kinds for body in cluster.list(kind, namespace, labels)]
+    bodies = [body for (kind, _), body in present.items() if kind in kinds]
     main = {route_name(deployment, kind) for kind in kinds}
     return _accepted_routes(bodies, main), profile_of(_controller(neighbours, gateway))
 

@@ -19,10 +19,10 @@ __all__ = ["observe_views"]
 
 
 def observe_views(model: ResolvedModel | None, namespace: str, cluster: Cluster) -> tuple[View, ...]:
-    """Those views of the namespace that the model names; none is asked for where it names none."""
-    names = set(model.feature_views) if model else set()
-    bodies = cluster.list("FeatureView", namespace, {}) if names else []
-    return tuple(view for body in bodies if body["metadata"]["name"] in names for view in _view(body, cluster))
+    """Those views of the namespace that the model names, where they are there."""
+    names = sorted(model.feature_views) if model else []
+    bodies = (cluster.get("FeatureView", namespace, name) for name in names)
+    return tuple(view for body in bodies if body is not None for view in _view(body, cluster))
 
 
 def _view(body: Mapping[str, Any], cluster: Cluster) -> list[View]:

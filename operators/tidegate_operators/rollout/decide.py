@@ -26,7 +26,7 @@ _BUSY = timedelta(seconds=2)
 # Nothing has answered yet, or something stands in the way that nobody tells of.
 _WAITING = timedelta(seconds=5)
 # Whatever changes wakes the operator: the resource, its servers and routes, the registry's alias.
-_IDLE = timedelta(minutes=5)
+_IDLE = timedelta(minutes=10)
 # A gateway drops a cluster and its route by separate streams: a revision is kept in the routes with weight 0 for this
 # long after its traffic is gone, so that no request meets a cluster that is no longer there.
 _DRAIN = timedelta(seconds=20)

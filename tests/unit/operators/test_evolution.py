@@ -91,6 +91,16 @@ def test_a_held_change_comes_into_force_when_the_model_is_gone(memory: Memory) -
     assert _materialized_by(memory) == ["clicks_7d"]
 
 
+def test_nobody_asks_who_reads_a_view_that_breaks_nothing(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    listing = Memory.list
+    monkeypatch.setattr(Memory, "list", lambda self, kind, *rest: listed.append(kind) or listing(self, kind, *rest))
+    _look(memory, _view(CLICKS, SPEND))
+    assert "ModelDeployment" not in listed
+    _look(memory, _view(CLICKS))
+    assert "ModelDeployment" in listed
+
+
 def test_an_additive_change_passes_at_once(memory: Memory) -> None:
     more = _view(CLICKS, SPEND, CLICKS | {"name": "clicks_again"})
     assert _look(memory, more)["status"] == "True"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from test_resources import VIEW
 from rollouts import START
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus
 from tidegate_operators.freshness.evolution import rule_on
-from tidegate_operators.freshness.report import Report, Run
+from tidegate_operators.freshness.report import Report, Run, next_look
 from tidegate_operators.freshness.report import summarize as summarize_with
 from tidegate_operators.rollout.observed import Announcement
 
@@ -120,3 +121,25 @@ def test_what_a_run_said_of_the_values_stands_until_the_next_says_otherwise() ->
 def test_without_a_log_nothing_is_said_of_consistency() -> None:
     status, _ = summarize(_view(), [_told(quality=[])], START)
     assert _conditions(status)["Consistent"] == ("Unknown", "NotReplayed")
+
+
+def _next(runs: list[Run], minutes: float = 0, held: bool = False, **spec: Any) -> float:
+    view, now = _view(**spec), START + timedelta(minutes=minutes)
+    ruling = rule_on(view, None, [], now)
+    if held:
+        ruling = replace(ruling, condition=ruling.condition.model_copy(update={"status": "False"}))
+    status, _ = summarize_with(view, runs, now, ruling.condition)
+    return next_look(ruling, status, runs, now).total_seconds()
+
+
+def test_a_view_is_looked_at_when_something_may_have_changed() -> None:
+    written = [_run(_report())]
+    topic = {"kafka": {"bootstrapServers": "kafka:9092", "topic": "events"}, "eventTimestamp": "event_time"}
+    assert _next([]) == 3, "the first run is awaited"
+    assert _next(written, freshness=None) == 600, "a Job would wake the operator"
+    assert _next(written, minutes=50, freshness={"target": "1h"}) == 600
+    assert _next(written, minutes=59, freshness={"target": "1h"}) == 63, "just after it turns stale"
+    assert _next(written, minutes=61, freshness={"target": "1h"}) == 600
+    assert _next([*written, Run(None, None, "ErrImagePull: no such image")]) == 30
+    assert _next(written, held=True) == 30, "the models that hold it say nothing when they go"
+    assert _next(written, source=topic) == 30

@@ -21,7 +21,7 @@ from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.handlers import feature_view, model_deployment, triggers
 from tidegate_operators.handlers.aliases import AliasWatch
-from tidegate_operators.handlers.keeper import Keeper, retry_after
+from tidegate_operators.handlers.keeper import Keeper, retry_after, spread
 from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.rollout.observed import Announcement
@@ -242,6 +242,15 @@ class _Refusing:
 
 def test_each_failure_is_waited_for_longer_up_to_an_end() -> None:
     assert [retry_after(n).total_seconds() for n in (1, 2, 3, 4, 5, 6, 100)] == [5, 10, 20, 40, 80, 120, 120]
+
+
+def test_what_was_made_together_is_looked_at_in_turn() -> None:
+    waits = [spread(("ModelDeployment", "shop", f"m{n}"), timedelta(minutes=10)).total_seconds() for n in range(1000)]
+    assert 480 <= min(waits) < 490
+    assert 590 < max(waits) <= 600
+    most = max(sum(begin <= wait < begin + 10 for wait in waits) for begin in range(480, 600, 10))
+    assert most < 130, "of 1,000 in a sixth of the time"
+    assert spread(("ModelDeployment", "shop", "m"), timedelta(seconds=10)) == timedelta(seconds=10)
 
 
 def test_what_can_be_expected_is_one_line_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
