@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,7 @@ def establish(api: client.ApiClient, files: Iterable[Path]) -> None:
         body = yaml.safe_load(file.read_text())
         _apply(api, body)
         _wait_until_established(api, body["metadata"]["name"])
+        _wait_until_served(api, body["spec"])
 
 
 def _apply(api: client.ApiClient, body: dict[str, Any]) -> None:
@@ -109,3 +111,16 @@ def _wait_until_established(api: client.ApiClient, name: str) -> None:
         if any(item.type == "Established" and item.status == "True" for item in conditions):
             return
     raise RuntimeError(f"{name} was not established within 30 s")
+
+
+def _wait_until_served(api: client.ApiClient, spec: dict[str, Any], seconds: float = 30) -> None:
+    """Ask for the objects of every version until none is answered with 429: their storage is made after the fact."""
+    objects, deadline = client.CustomObjectsApi(api), time.monotonic() + seconds
+    for version in spec["versions"]:
+        while version["served"]:
+            try:
+                objects.list_cluster_custom_object(spec["group"], version["name"], spec["names"]["plural"])
+                break
+            except client.ApiException as error:
+                if error.status not in (404, 429) or time.monotonic() > deadline:
+                    raise

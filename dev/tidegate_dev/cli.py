@@ -129,8 +129,10 @@ def _kubectl_help(options: argparse.Namespace, progress: Progress) -> None:
 def _binaries(options: argparse.Namespace, progress: Progress) -> None:
     from tidegate_dev import binaries
 
-    with lock.held(progress):
-        print(binaries.kubernetes(progress))
+    if not binaries.stand(binaries.KUBERNETES):
+        with lock.held(progress):
+            binaries.kubernetes(progress)
+    print(binaries.kubernetes(progress))
 
 
 def _down(options: argparse.Namespace, progress: Progress) -> None:
