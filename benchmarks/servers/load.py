@@ -41,9 +41,9 @@ class Seen:
 
 def load(call: Call, server: int, clients: int, seconds: int) -> Seen:
     """Warm up, then ask for `seconds`."""
-    _ask(call, clients, _WARM_UP)
+    ask(call, clients, _WARM_UP)
     before = np.array([_cpu_seconds(server), _children_seconds()])
-    status, took = _ask(call, clients, seconds)
+    status, took = ask(call, clients, seconds)
     cpu = 1e3 * (np.array([_cpu_seconds(server), _children_seconds()]) - before) / len(took)
     good = took[status == _OK]
     p50, p99 = np.percentile(good, [50, 99]) if len(good) else (np.nan, np.nan)
@@ -63,7 +63,7 @@ def _cpu_seconds(pid: int) -> float:
     return float(sum(time.user + time.system for time in times))
 
 
-def _ask(call: Call, clients: int, seconds: int) -> tuple[np.ndarray, np.ndarray]:
+def ask(call: Call, clients: int, seconds: int) -> tuple[np.ndarray, np.ndarray]:
     """Status and seconds of every request."""
     program, environment = h2load()
     with tempfile.TemporaryDirectory() as folder:
