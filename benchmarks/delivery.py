@@ -316,9 +316,9 @@ class Watched:
 
 
 @contextmanager
-def weights_watched(shop: Live) -> Iterator[Watched]:
+def weights_watched(shop: Live, route: str = NAME) -> Iterator[Watched]:
     kubectl, events = shop.cluster.kubectl, ("--watch", "--output-watch-events", "-o", "json")
-    command = [kubectl.program, "get", "httproute", NAME, "-n", shop.namespace, *events]
+    command = [kubectl.program, "get", "httproute", route, "-n", shop.namespace, *events]
     watched, environment = Watched(), os.environ | {"KUBECONFIG": kubectl.kubeconfig}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     listener = threading.Thread(target=watched.listen, args=(process.stdout,))

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def one_run(shop: Live, body: str) -> dict[str, float]:
         moments.append(max(moments[-1], min(ended[stage], answered)))
     names = [*(stage for stage, _, _ in STAGES), ANSWERED]
     moments.append(answered)
-    return {name: later - earlier for name, earlier, later in zip(names, moments, moments[1:], strict=True)}
+    return {name: later - earlier for name, (earlier, later) in zip(names, pairwise(moments), strict=True)}
 
 
 def first_answer(shop: Live, body: str) -> float:

@@ -31,12 +31,12 @@ def operators() -> list[psutil.Process]:
     return [process for process in found if "tidegate_operators" in (process.info["cmdline"] or [])]
 
 
-def calls() -> Iterator[str]:
-    """Verb and resource of each call that the audit log holds; a watch counts once."""
+def calls(user: str = USER) -> Iterator[str]:
+    """Verb and resource of each call of a user that the audit log holds; a watch counts once."""
     for file in sorted(paths.logs().glob("audit*.log")):
         for line in file.read_text().splitlines():
             entry = json.loads(line)
-            if entry["user"]["username"] == USER and entry["stage"] == "ResponseComplete":
+            if entry["user"]["username"] == user and entry["stage"] == "ResponseComplete":
                 reference = entry.get("objectRef", {})
                 yield f"{entry['verb']} {reference.get('resource', entry['requestURI'])}"
 

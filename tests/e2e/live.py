@@ -147,6 +147,17 @@ class Live:
         self.cluster.wait(holds, seconds, f"{kind} {name}: {condition} with reason {reason}")
         return self.condition(kind, name, condition)
 
+    def wait_for_refusal(self, name: str, *words: str) -> None:
+        """Wait until the new revision's package is refused with a sentence of these words; it has no traffic then."""
+
+        def refused() -> tuple[bool, str]:
+            found = self.condition("modeldeployment", name, "Progressing")
+            said = all(word in found.get("message", "") for word in words)
+            return found.get("reason") == "PackageRefused" and said, str(found)
+
+        self.cluster.wait(refused, 90, f"a refusal that names {words}")
+        assert self.deployment(name).status.weight == 0
+
     def wait_for(
         self, name: str, holds: Callable[[ModelDeployment], bool], seconds: float, what: str
     ) -> ModelDeployment:

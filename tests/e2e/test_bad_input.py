@@ -42,16 +42,9 @@ def _answer(live: Live, trained: Trained) -> tuple[str, int]:
 
 
 def _rollout_stops(live: Live, model: dict[str, Any], *words: str) -> None:
-    """A new revision of the steady deployment does not start, and says why; then the old one is asked for again."""
+    """A new revision of the steady deployment does not start, and says why."""
     live.deploy(STEADY, model)
-
-    def refused() -> tuple[bool, str]:
-        found = live.condition("modeldeployment", STEADY, "Progressing")
-        said = all(word in found.get("message", "") for word in words)
-        return found.get("reason") == "PackageRefused" and said, str(found)
-
-    live.cluster.wait(refused, 90, f"a refusal that names {words}")
-    assert live.deployment(STEADY).status.weight == 0
+    live.wait_for_refusal(STEADY, *words)
 
 
 @pytest.fixture

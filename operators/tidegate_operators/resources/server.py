@@ -39,7 +39,7 @@ HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 FETCH_CONTAINER = "fetch-package"
 _DRAIN_SECONDS = 10
 _GRACE_SECONDS = 45
-_GOLDEN_TRIES = 60
+_GOLDEN_TRIES = 120
 _KEYS, _KEY_FILE = "/keys", "public-key.pem"
 _MODELS, _ALSO = "/models", "/models/also"
 
@@ -271,7 +271,7 @@ def _probes(model: str, runtime: Runtime) -> dict[str, Any]:
     golden += [word for also in runtime.further for word in ("--package", f"{_ALSO}/{also.name}/package")]
     ready = {"path": f"/v2/models/{model}/versions/1/ready", "port": "http"}
     live = {"path": "/v2/health/live", "port": "http"}
-    tries = {"periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES}
+    tries = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": _GOLDEN_TRIES}
     return {
         "startupProbe": {"exec": {"command": golden}} | tries,
         "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "failureThreshold": 3},
