@@ -76,8 +76,12 @@ _NO_SCHEDULES = (
     "*/0 * * * *",
 )
 
+_SHOUTED = VIEW["features"][0]["name"].upper()
+
 WRONG_VIEWS: list[tuple[Change, str]] = [
     (setting("features", to=VIEW["features"] * 2), "a name of its own"),
+    (setting("features", to=[*VIEW["features"], VIEW["features"][0] | {"name": _SHOUTED}]), "letter case aside"),
+    (setting("features", 0, "name", to=VIEW["entity"]["joinKeys"][0]["name"].upper()), "the name of a join key"),
     (setting("features", 0, "aggregate", "window", to="0d"), "longer than 0"),
     (setting("freshness", to={"target": "0s"}), "longer than 0"),
     (setting("source", to={"eventTimestamp": "event_time"}), "parquet, kafka or both"),

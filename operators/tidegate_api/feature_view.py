@@ -306,8 +306,12 @@ class FeatureViewSpec(Value):
             "each feature has an aggregate, or none has one and sql gives the rows",
         ),
         rule(
-            "self.features.all(f, self.features.exists_one(g, g.name == f.name))",
-            "each feature needs a name of its own: two have the same",
+            "self.features.all(f, self.features.exists_one(g, g.name.lowerAscii() == f.name.lowerAscii()))",
+            "each feature needs a name of its own, letter case aside: two have the same",
+        ),
+        rule(
+            "self.features.all(f, self.entity.joinKeys.all(k, k.name.lowerAscii() != f.name.lowerAscii()))",
+            "a feature cannot have the name of a join key, letter case aside",
         ),
         rule("!has(self.sql) || has(self.ttl)", "ttl is required with sql: it bounds how long a row holds"),
         rule(
