@@ -1,6 +1,7 @@
 """The command lines of etcd, API server, controller manager and scheduler. Pure, but for `write_audit_policy`."""
 
 import json
+import os
 from pathlib import Path
 
 from tidegate_dev import addresses, credentials, paths
@@ -80,7 +81,10 @@ def _towards_kubelet(pki: Path) -> dict[str, object]:
 
 
 def controller_manager(binaries: Path) -> Component:
-    """Return the controller manager; its autoscaler looks every 2 s and trusts new pods early, as short tests need."""
+    """Return the controller manager; its autoscaler looks every 2 s and trusts new pods early, as short tests need.
+
+    TIDEGATE_AUTOSCALER_PERIOD is another period: two seconds are too short for a thousand autoscalers.
+    """
     pki = paths.PKI
     return Component.of(
         binaries / "kube-controller-manager",
@@ -91,7 +95,7 @@ def controller_manager(binaries: Path) -> Component:
         cluster_signing_cert_file=pki / "ca.crt",
         cluster_signing_key_file=pki / "ca.key",
         leader_elect=False,
-        horizontal_pod_autoscaler_sync_period="2s",
+        horizontal_pod_autoscaler_sync_period=os.environ.get("TIDEGATE_AUTOSCALER_PERIOD", "2s"),
         horizontal_pod_autoscaler_cpu_initialization_period="10s",
         horizontal_pod_autoscaler_initial_readiness_delay="5s",
         terminated_pod_gc_threshold=100,

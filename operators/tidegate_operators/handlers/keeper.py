@@ -10,17 +10,20 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tidegate_api.errors import TidegateError
 from tidegate_operators.adapters.errors import NeighbourError
 
-__all__ = ["Keeper", "Key", "retry_after", "spread"]
+__all__ = ["WORKERS", "Keeper", "Key", "retry_after", "spread"]
 
 Key = tuple[str, str, str]
 """Kind, namespace and name."""
 
+WORKERS = 16
+"""Looks at a time. They mostly wait for neighbours; whatever else the operator does has threads of its own."""
 _LONG = timedelta(minutes=1)
 _FIRST_RETRY, _LAST_RETRY = timedelta(seconds=5), timedelta(minutes=2)
 _log = logging.getLogger("tidegate")
@@ -42,6 +45,7 @@ class Keeper:
 
     def __init__(self, look: Callable[[Key], timedelta | None]) -> None:
         self._look = look
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="look")
         self._kept: dict[Key, _Kept] = {}
         self._leads = asyncio.Event()
 
@@ -77,7 +81,7 @@ class Keeper:
             await self._leads.wait()
             last = kept.gone
             kept.woken.clear()
-            wait = await asyncio.to_thread(self._safely, key, kept)
+            wait = await asyncio.get_running_loop().run_in_executor(self._workers, self._safely, key, kept)
             if last:
                 return
             if wait is not None:

@@ -13,11 +13,12 @@ from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.adapters.prometheus import Prometheus
 from tidegate_operators.adapters.registry import Registry
 from tidegate_operators.handlers.apply import Applied
+from tidegate_operators.handlers.keeper import WORKERS
 from tidegate_operators.resources.platform import Platform
 
 __all__ = ["Neighbours", "connect", "connect_cluster"]
 
-_POOL = 16
+_POOL = WORKERS + 4
 
 
 @dataclass(frozen=True)
