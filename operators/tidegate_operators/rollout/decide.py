@@ -23,7 +23,7 @@ from tidegate_operators.rollout.wording import capital, share_of
 __all__ = ["decide"]
 
 _BUSY = timedelta(seconds=2)
-# Nothing has answered yet, or something stands in the way that nobody tells of.
+# A first revision waits for pods and routes, which wake the operator; what else stands in the way, nobody tells of.
 _WAITING = timedelta(seconds=5)
 # Whatever changes wakes the operator: the resource, its servers and routes, the registry's alias.
 _IDLE = timedelta(minutes=10)
@@ -54,6 +54,8 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
 
 def _requeue(observed: Observed, course: Course) -> timedelta:
     status = course.status
+    if status.canary is not None and status.stable is None:
+        return _WAITING
     if status.canary or status.retiring:
         return _BUSY
     if observed.model is None or observed.model_failure or course.blocked or observed.routes.failure:
