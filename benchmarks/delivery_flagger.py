@@ -55,7 +55,8 @@ PEER, SYSTEM = "peer", "tidegate-system"
 PEER_USER = f"system:serviceaccount:{SYSTEM}:{PEER}"
 WEIGHTS = (1, 5, 20, 100)
 BOUND = 0.005
-SLOWER = {"interval": "10s", "minSamples": 100, "metrics": [{"name": "errors", "margin": BOUND, "errorRate": {}}]}
+ERRORS = {"name": "errors", "role": "guard", "margin": BOUND, "errorRate": {}}
+SLOWER = {"interval": "10s", "minSamples": 100, "metrics": [ERRORS]}
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,14 @@ def main() -> None:
 
 
 def compared(shop: Live, trained: Trained, scratch: Path, rate: float, harms: int) -> Iterator[Row]:
-    """Each contender with the good version, then with the broken one again and again; the first in between."""
+    """Each contender with the good version, then with the broken one again and again; in between it goes back."""
     bodies = request_bodies(shop, trained, scratch / "bodies.jsonl")
     harmful = request_bodies(shop, trained, scratch / "harm.jsonl", new_users=NEW_USERS)
     for starting in (tidegate, by_flagger):
         with starting(shop, trained, scratch) as contender:
             yield one(shop, contender, "good", trained.second, bodies, rate, scratch)
             for _ in range(harms):
-                yield one(shop, contender, "back", trained.first, bodies, rate, scratch)
+                one(shop, contender, "back", trained.first, bodies, rate, scratch)
                 yield one(shop, contender, "broken", trained.broken, harmful, rate, scratch)
 
 
@@ -168,6 +169,7 @@ def by_flagger(shop: Live, trained: Trained, scratch: Path) -> Iterator[Contende
     """Flagger on this machine, with the rights of an account in the operator's namespace: the Deployment is changed."""
     kubectl, (program, definitions) = shop.cluster.kubectl, flagger()
     kubectl.run("apply", "--server-side", "-f", str(definitions))
+    kubectl.run("wait", "--for=condition=Established", "-f", str(definitions))
     with account(shop, scratch) as kubeconfig, controller(shop, program, kubeconfig, scratch) as process:
         template = pod_template(shop)
         shop.cluster.apply(deployment(shop, template, trained.first))

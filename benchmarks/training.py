@@ -5,6 +5,7 @@ contender runs in a process of its own. CPU seconds are of the training steps wi
 and start-up left out. Peers learn from fewer rows, since their cost per row does not fall with more; their AUC is of
 these rows only. "plain torch" is the best we could write: one stacked nn.Embedding(sparse=True), SparseAdam.
 The parts of a step are measured alone, on the same shapes: their sum is the ceiling that a step can reach.
+--search tells the AUC of deepfm at several learning rates of its tables, ours and plain torch's, instead of all that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from criteo_shaped import CATEGORIES, NUMBERS, SIZES, write
 
 FUXICTR, DEEPCTR = "fuxictr==2.3.10", "deepctr-torch==0.3.0"
 BATCH, DIM, HIDDEN = 4096, 16, (128, 64)
+SPARSE_RATE = 0.07
+SPARSE_RATES, ADAM_RATES = (0.02, 0.04, 0.07, 0.12, 0.2), (0.0003, 0.001, 0.003, 0.01, 0.03)
 _SKIPPED = 10
 Row = dict[str, Any]
 
@@ -35,6 +38,7 @@ def main() -> None:
     arguments.add_argument("--peer-rows", type=int, default=160_000, help="rows of the slow peers; 0 leaves them out")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--data", type=Path, help="folder with train.parquet and valid.parquet; else they are made")
+    arguments.add_argument("--search", action="store_true", help="learning rates instead of speed")
     arguments.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.contender:
@@ -45,7 +49,10 @@ def main() -> None:
         folder = given.data or Path(made)
         if not given.data:
             write(folder, given.rows)
-        compare(folder, given.threads, given.peer_rows)
+        if given.search:
+            search(folder, given.threads)
+        else:
+            compare(folder, given.threads, given.peer_rows)
 
 
 def compare(folder: Path, threads: int, peer_rows: int) -> None:
@@ -63,6 +70,15 @@ def compare(folder: Path, threads: int, peer_rows: int) -> None:
     for name in ("deepfm", "wide_deep", "dcn_v2"):
         parts = contend("parts", folder, name, **one)
         show_parts(name, parts, rows[f"tidegate {name}"])
+
+
+def search(folder: Path, threads: int) -> None:
+    """The same number of rates for both, after the same rows; each rate about twice the one before it, or three times."""
+    ours = [("tidegate, row-wise Adagrad", ("tidegate", "deepfm", str(rate))) for rate in SPARSE_RATES]
+    theirs = [("plain torch, SparseAdam", ("plain", str(rate))) for rate in ADAM_RATES]
+    for who, (name, *more) in ours + theirs:
+        row = contend(name, folder, *more, threads=threads)
+        print(f"{who + ' at ' + more[-1]:<40}{row.get('failed') or format(row['auc'], '.4f')}", flush=True)
 
 
 def contend(name: str, folder: Path, *more: str, threads: int) -> Row:
@@ -140,7 +156,7 @@ class Clock:
         }  # fmt: skip
 
 
-def configured(name: str) -> Any:
+def configured(name: str, sparse_rate: float = SPARSE_RATE) -> Any:
     from tidegate_components.models.config import parse_config
 
     return parse_config({
@@ -149,14 +165,11 @@ def configured(name: str) -> Any:
             "numeric": [{"column": column, "transform": "log1p"} for column in NUMBERS],
             "categorical": [{"column": c, "rows": size} for c, size in zip(CATEGORIES, SIZES, strict=True)],
         },
-        "training": {"batch_size": BATCH, "sparse": {"learning_rate": SPARSE_RATE}},
+        "training": {"batch_size": BATCH, "sparse": {"learning_rate": sparse_rate}},
     })  # fmt: skip
 
 
-SPARSE_RATE = 0.07
-
-
-def tidegate(folder: Path, name: str) -> Row:
+def tidegate(folder: Path, name: str, sparse_rate: str = "") -> Row:
     from tidegate_components.training.learner import alone
     from tidegate_components.training.loop import Hooks, fit
 
@@ -168,7 +181,8 @@ def tidegate(folder: Path, name: str) -> Row:
             ended.append((time.monotonic(), time.process_time()))
 
     sets = [folder / "train.parquet"], [folder / "valid.parquet"]
-    fitted = fit(*sets, configured(name), alone, Hooks(passed=passed))
+    said = configured(name, float(sparse_rate or SPARSE_RATE))
+    fitted = fit(*sets, said, alone, Hooks(passed=passed))
     return clock.row(fitted.epochs[-1].validation_auc, fitted.rows, ended[0])
 
 
@@ -209,7 +223,7 @@ def auc_of(labels: Any, scores: Any) -> float:
     return float(roc_auc_score(labels, scores))
 
 
-def plain(folder: Path) -> Row:
+def plain(folder: Path, sparse_rate: str = "0.001") -> Row:
     import numpy as np
     import torch
     from torch import nn
@@ -223,7 +237,7 @@ def plain(folder: Path) -> Row:
     net = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
     first = nn.Linear(13, 1)
     dense = torch.optim.AdamW([number_vectors, *net.parameters(), *first.parameters()], 1e-3, weight_decay=0)
-    sparse = torch.optim.SparseAdam(table.parameters(), 1e-3)
+    sparse = torch.optim.SparseAdam(table.parameters(), float(sparse_rate))
 
     def logits(x: Any, rows: Any) -> Any:
         found = table(rows + starts)
