@@ -73,7 +73,7 @@ def compare(folder: Path, threads: int, peer_rows: int) -> None:
 
 
 def search(folder: Path, threads: int) -> None:
-    """The same number of rates for both, after the same rows; each rate about twice the one before it, or three times."""
+    """The same number of rates for both, after the same rows; each two to three times the one before it."""
     ours = [("tidegate, row-wise Adagrad", ("tidegate", "deepfm", str(rate))) for rate in SPARSE_RATES]
     theirs = [("plain torch, SparseAdam", ("plain", str(rate))) for rate in ADAM_RATES]
     for who, (name, *more) in ours + theirs:
