@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate_api.feature_view import Aggregate, Feature, FeatureView
+from tidegate_api.feature import Aggregate, Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.kernel import Events, Probes, Wanted, aggregates, newest_rows, tie_groups
 from tidegate_components.features.ranges.bounds import Ints
 from tidegate_components.features.source import Connection

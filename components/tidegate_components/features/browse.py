@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidegate_api.durations import format_duration
-from tidegate_api.feature_view import Feature, FeatureView
+from tidegate_api.feature import Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.errors import BadFeaturesError
 
 __all__ = ["describe", "named", "search"]

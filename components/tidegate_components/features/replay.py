@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tidegate_api.feature_view import Feature, FeatureView
+from tidegate_api.feature import Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import connect
 from tidegate_components.features.encoding import to_micros
 from tidegate_components.features.errors import BadFeaturesError

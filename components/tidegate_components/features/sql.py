@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from tidegate_api.feature_view import Aggregate, Feature, FeatureView
+from tidegate_api.feature import Aggregate, Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import literal, quoted
 
 __all__ = [

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tidegate_api.feature_view import Expectation, Feature, FeatureView
+from tidegate_api.feature import Expectation, Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import literal
 from tidegate_components.features.source import Connection
 from tidegate_components.features.sql import quoted

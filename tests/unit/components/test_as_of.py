@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tidegate_api.errors import TidegateError
-from tidegate_api.feature_view import Feature, FeatureView
+from tidegate_api.feature import Feature
+from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import connect
 from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.compute import join_file
