@@ -60,7 +60,8 @@ from tidegate_operators.handlers.evidence import SETTLE
 from tidegate_operators.rollout.steps import grid_floor
 
 NAME, ALIAS = "ranker", "delivery"
-CANARY = {"strategy": {"canary": {"steps": [{"setWeight": weight} for weight in (1, 5, 20, 100)]}}}
+WEIGHTS = (1, 5, 20, 100)
+CANARY = {"strategy": {"canary": {"steps": [{"setWeight": weight} for weight in WEIGHTS]}}}
 SWITCH = {"strategy": {"blueGreen": {"scaleDownDelay": "15s"}}, "analysis": {"metrics": []}}
 LONGEST = 3600.0
 """Seconds after which traffic ends by itself."""
@@ -123,10 +124,15 @@ def trained_versions(live: Live, scratch: Path) -> Trained:
 
 def shaped(shop: Live, replicas: int, how: dict[str, Any]) -> None:
     """So many pods, and how the next rollout goes; over when they are there."""
-    bounds = {"minReplicas": replicas, "maxReplicas": replicas, "targets": [{"queueTime": "50ms"}]}
-    shop.deploy(NAME, registry(ALIAS), scaling=bounds, **how)
+    applied(shop, replicas, how)
     shop.wait_for(NAME, lambda found: found.status.stable is not None, 180, "a revision serves")
     at_rest(shop, replicas)
+
+
+def applied(shop: Live, replicas: int, how: dict[str, Any]) -> None:
+    """So many pods, no more and no fewer, of whatever the alias names."""
+    bounds = {"minReplicas": replicas, "maxReplicas": replicas, "targets": [{"queueTime": "50ms"}]}
+    shop.deploy(NAME, registry(ALIAS), scaling=bounds, **how)
 
 
 def at_rest(shop: Live, replicas: int, without: frozenset[str] = frozenset()) -> None:

@@ -16,6 +16,7 @@ its audit log; CPU is that of the controller's process.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -39,6 +40,7 @@ from delivery import (
     LONGEST,
     NAME,
     NEW_USERS,
+    WEIGHTS,
     Watched,
     ready,
     shaped,
@@ -53,7 +55,6 @@ from tidegate_demo.traffic import Target, traffic
 
 PEER, SYSTEM = "peer", "tidegate-system"
 PEER_USER = f"system:serviceaccount:{SYSTEM}:{PEER}"
-WEIGHTS = (1, 5, 20, 100)
 BOUND = 0.005
 ERRORS = {"name": "errors", "role": "guard", "margin": BOUND, "errorRate": {}}
 SLOWER = {"interval": "10s", "minSamples": 100, "metrics": [ERRORS]}
@@ -84,7 +85,8 @@ class Contender:
     process: psutil.Process
     target: Target
     begin: Callable[[Version], None]
-    ended: Callable[[], str]
+    ended: Callable[[], tuple[str, str]]
+    """How it ended, and the Service of what was new."""
 
 
 def main() -> None:
@@ -250,7 +252,7 @@ def pod_template(shop: Live) -> dict[str, Any]:
 
 def deployment(shop: Live, template: dict[str, Any], version: Version) -> dict[str, Any]:
     """Those pods with another package, selected as Flagger wants it."""
-    spec = json.loads(json.dumps(template["spec"]))
+    spec = copy.deepcopy(template["spec"])
     command = spec["initContainers"][0]["command"]
     for option, value in (("--uri", version.uri), ("--digest", version.digest)):
         command[command.index(option) + 1] = value

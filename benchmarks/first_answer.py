@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dev"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
 import httpx
-from delivery import ALIAS, CANARY, NAME, trained_versions
+from delivery import ALIAS, CANARY, NAME, applied, trained_versions
 from kubernetes import client, config, watch
-from live import Live, own_namespace, registry, request_bodies, whole_cluster
+from live import Live, own_namespace, request_bodies, whole_cluster
 
 PATIENCE = 180.0
 Body = Mapping[str, Any]
@@ -92,8 +92,7 @@ def one_run(shop: Live, body: str) -> dict[str, float]:
     ended: dict[str, float] = {}
     listeners = watching(shop, ended)
     begin = time.monotonic()
-    bounds = {"minReplicas": 1, "maxReplicas": 1, "targets": [{"queueTime": "50ms"}]}
-    shop.deploy(NAME, registry(ALIAS), scaling=bounds, **CANARY)
+    applied(shop, 1, CANARY)
     answered = first_answer(shop, body)
     shop.cluster.kubectl.run("delete", "modeldeployment", NAME, "-n", shop.namespace)
     for listener in listeners:

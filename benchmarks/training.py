@@ -169,7 +169,7 @@ def configured(name: str, sparse_rate: float = SPARSE_RATE) -> Any:
     })  # fmt: skip
 
 
-def tidegate(folder: Path, name: str, sparse_rate: str = "") -> Row:
+def tidegate(folder: Path, name: str, sparse_rate: str = str(SPARSE_RATE)) -> Row:
     from tidegate_components.training.learner import alone
     from tidegate_components.training.loop import Hooks, fit
 
@@ -181,8 +181,7 @@ def tidegate(folder: Path, name: str, sparse_rate: str = "") -> Row:
             ended.append((time.monotonic(), time.process_time()))
 
     sets = [folder / "train.parquet"], [folder / "valid.parquet"]
-    said = configured(name, float(sparse_rate or SPARSE_RATE))
-    fitted = fit(*sets, said, alone, Hooks(passed=passed))
+    fitted = fit(*sets, configured(name, float(sparse_rate)), alone, Hooks(passed=passed))
     return clock.row(fitted.epochs[-1].validation_auc, fitted.rows, ended[0])
 
 

@@ -1,4 +1,7 @@
-"""The command lines of etcd, API server, controller manager and scheduler. Pure, but for `write_audit_policy`."""
+"""The command lines of etcd, API server, controller manager and scheduler.
+
+Pure, but for `write_audit_policy` and the one variable that `controller_manager` names.
+"""
 
 import json
 import os

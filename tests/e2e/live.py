@@ -22,6 +22,7 @@ from tidegate_api.model_package import ModelManifest
 from tidegate_components.events.movielens import fetch_movielens, movielens_tables
 from tidegate_components.features.online import open_store
 from tidegate_components.features.serving import FeatureService
+from tidegate_components.packaging.package import Options, Provenance, package_model
 from tidegate_demo.cluster import Cluster
 from tidegate_demo.facts import Addresses
 from tidegate_demo.install import everything
@@ -147,6 +148,11 @@ class Live:
         self.cluster.wait(holds, seconds, f"{kind} {name}: {condition} with reason {reason}")
         return self.condition(kind, name, condition)
 
+    def golden_status(self, name: str, package: Path) -> int:
+        """The HTTP status with which a deployment answers a golden request of a package, through the gateway."""
+        body = next((package / "golden").glob("request-*.json")).read_text()
+        return httpx.post(self.target(name).url, content=body, headers={"Host": self.host(name)}).status_code
+
     def wait_for_refusal(self, name: str, *words: str) -> None:
         """Wait until the new revision's package is refused with a sentence of these words; it has no traffic then."""
 
@@ -243,19 +249,17 @@ def stable_is(version: Version) -> Callable[[ModelDeployment], bool]:
     return lambda found: found.status.stable is not None and found.status.stable.version == version.number
 
 
+def packaged(run: dict[str, Any], into: Path, name: str, options: Options) -> str:
+    """Package the model that a run of the DAG trained, as of a run of that name; returns the digest."""
+    model, test_set, report = (artifact_of(run, a) for a in ("train/model", "split/test_set", "evaluate/report"))
+    facts = Provenance(MODEL, name, "e2e", "sha256:" + "0" * 64, {"auc": 0.7})
+    return package_model(model, test_set, report, into, facts, options=options)
+
+
 def register_versions(live: Live, run: dict[str, Any], packages: Path) -> list[Version]:
     """Package the trained model, also as one that is broken and as copies alike in all but their run; register each."""
-    from tidegate_components.packaging.package import Provenance, UnknownIds, package_model
-
-    model, test_set, report = (artifact_of(run, a) for a in ("train/model", "split/test_set", "evaluate/report"))
-    made: dict[str, UnknownIds] = {"e2e-1": "fold", "e2e-3": "error"}
-    digests = {
-        name: package_model(
-            model, test_set, report, packages / name,
-            Provenance(MODEL, name, "e2e", "sha256:" + "0" * 64, {"auc": 0.7}), unknown_ids,
-        )
-        for name, unknown_ids in made.items()
-    }  # fmt: skip
+    made = {"e2e-1": Options(), "e2e-3": Options(unknown_ids="error")}
+    digests = {name: packaged(run, packages / name, name, options) for name, options in made.items()}
     digests |= {name: _copied(packages / "e2e-1", packages / name) for name in ("e2e-2", "e2e-4")}
     return [_register(live, packages / name, digests[name]) for name in sorted(digests)]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from live import MODEL, Live, Trained, Version, artifact_of, package, upload
+from live import Live, Trained, Version, package, packaged, upload
 
-from tidegate_components.packaging.package import Options, Provenance, package_model
+from tidegate_components.packaging.package import Options
 from tidegate_components.packaging.signature import keygen, sign
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -35,12 +35,8 @@ def small(
 ) -> Version:
     """The trained model in 8 bits, with its weights in a file beside it, signed by us."""
     into = tmp_path_factory.mktemp("small") / "package"
-    model, test_set, report = (
-        artifact_of(pipeline_run, each) for each in ("train/model", "split/test_set", "evaluate/report")
-    )
-    facts = Provenance(MODEL, "e2e-int8", "e2e", "sha256:" + "0" * 64, {"auc": 0.7})
     options = Options(quantize="int8", max_auc_loss=0.01, sign=keys["us"], external_above=1000)
-    digest = package_model(model, test_set, report, into, facts, options=options)
+    digest = packaged(pipeline_run, into, "e2e-int8", options)
     assert list(into.rglob("model.onnx.data")), "the weights lie beside the model"
     return Version("", digest, upload(shop, into, "e2e/int8"))
 
@@ -58,14 +54,8 @@ def signed(shop: Live, small: Version) -> Iterator[Live]:
     shop.cluster.kubectl.run("delete", "-n", shop.namespace, "modeldeployments", "--all")
 
 
-def _answers(live: Live, trained: Trained) -> int:
-    body = next((trained.package / "golden").glob("request-*.json")).read_text()
-    url = f"{live.addresses.gateway}/v2/models/{MODEL}/infer"
-    return httpx.post(url, content=body, headers={"Host": live.host(NAME)}).status_code
-
-
 def test_eight_bits_and_weights_beside_the_model_are_served_as_any_other(signed: Live, trained: Trained) -> None:
-    assert _answers(signed, trained) == httpx.codes.OK
+    assert signed.golden_status(NAME, trained.package) == httpx.codes.OK
 
 
 @pytest.mark.parametrize(
@@ -85,7 +75,7 @@ def test_what_lacks_our_signature_is_refused_and_stable_goes_on(
     version = _copy(signed, trained, keys.get(signer), tmp_path / "package", f"e2e/{signer}-{key}")
     signed.deploy(NAME, _signed(version, key))
     signed.wait_for_refusal(NAME, *words)
-    assert _answers(signed, trained) == httpx.codes.OK
+    assert signed.golden_status(NAME, trained.package) == httpx.codes.OK
     signed.deploy(NAME, _signed(small))
     signed.wait_for(NAME, lambda found: found.status.canary is None, 60, "the signed package is asked for again")
 

@@ -19,6 +19,7 @@ from tidegate_operators.resources.platform import Platform
 __all__ = ["Neighbours", "connect", "connect_cluster"]
 
 _POOL = WORKERS + 4
+"""Connections: one for each look, and some for the Lease and what else goes on meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ def observe(
     present: the deployment's own objects, as they stand.
     """
     model, model_failure = _model(deployment, neighbours)
-    routes, profile = observe_routes(deployment, present, neighbours)
+    routes, profile = observe_routes(deployment, present, neighbours.cluster)
     images = neighbours.platform.images(deployment.spec.runtime)
     found, until, metrics_failure = read_evidence(deployment, neighbours.prometheus, profile, now)
     return Observed(
         model=model,
         model_failure=model_failure,
-        servers=observe_servers(deployment, present, neighbours),
+        servers=observe_servers(deployment, present, neighbours.cluster),
         routes=routes,
         windows=tuple(found),
         judged_until=until,

@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tidegate_api.model_deployment import ModelDeployment
+from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.handlers.apply import Body, Name
-from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_name, route_weights
 from tidegate_operators.rollout.observed import Failure, Routes
 from tidegate_operators.rollout.profiles import Profile, profile_of
@@ -17,12 +17,11 @@ __all__ = ["observe_routes"]
 
 
 def observe_routes(
-    deployment: ModelDeployment, present: Mapping[Name, Body], neighbours: Neighbours
+    deployment: ModelDeployment, present: Mapping[Name, Body], cluster: Cluster
 ) -> tuple[Routes, Profile]:
     """The routes as the gateway sees them, and which counters that gateway keeps."""
-    namespace, cluster = deployment.metadata.namespace, neighbours.cluster
     reference = deployment.spec.routing.gateway_ref
-    where = reference.namespace or namespace
+    where = reference.namespace or deployment.metadata.namespace
     gateway = cluster.get("Gateway", where, reference.name)
     if gateway is None:
         message = f"Gateway {where}/{reference.name} does not exist: create it or correct spec.routing.gatewayRef"
@@ -30,11 +29,11 @@ def observe_routes(
     kinds = [ROUTE_KINDS[protocol] for protocol in deployment.spec.routing.protocols]
     bodies = [body for (kind, _), body in present.items() if kind in kinds]
     main = {route_name(deployment, kind) for kind in kinds}
-    return _accepted_routes(bodies, main), profile_of(_controller(neighbours, gateway))
+    return _accepted_routes(bodies, main), profile_of(_controller(cluster, gateway))
 
 
-def _controller(neighbours: Neighbours, gateway: Mapping[str, Any]) -> str | None:
-    found = neighbours.cluster.get("GatewayClass", "", gateway["spec"]["gatewayClassName"])
+def _controller(cluster: Cluster, gateway: Mapping[str, Any]) -> str | None:
+    found = cluster.get("GatewayClass", "", gateway["spec"]["gatewayClassName"])
     return found["spec"]["controllerName"] if found else None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.model_package import PACKAGE_TAG
+from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.handlers.apply import Body, Name
-from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.pods import is_stuck, unscheduled
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, REVISION_LABEL
 from tidegate_operators.resources.server import FETCH_CONTAINER
@@ -19,12 +19,10 @@ __all__ = ["observe_servers"]
 _BAD_INPUT = 2
 
 
-def observe_servers(
-    deployment: ModelDeployment, present: Mapping[Name, Body], neighbours: Neighbours
-) -> dict[str, Server]:
+def observe_servers(deployment: ModelDeployment, present: Mapping[Name, Body], cluster: Cluster) -> dict[str, Server]:
     """The servers by revision; their Deployments are among the objects that are `present`."""
     labels = {DEPLOYMENT_LABEL: deployment.metadata.name}
-    pods = neighbours.cluster.list("Pod", deployment.metadata.namespace, labels)
+    pods = cluster.list("Pod", deployment.metadata.namespace, labels)
     servers = [body for (kind, _), body in present.items() if kind == "Deployment"]
     return {body["metadata"]["labels"][REVISION_LABEL]: _server(deployment, body, pods) for body in servers}
 
