@@ -34,7 +34,27 @@ _PERCENT = {"name": "errors", "role": "guard", "margin": 5, "errorRate": {}}
 _BOTH = {"header": "x-bucket", "percent": 5, "values": ["a"]}
 _SWITCH = {"blueGreen": {}}
 _ALSO = {"name": "calibrator", "uri": "pvc://models/calibrator", "digest": "sha256:" + "d" * 64}
+_NO_COUNTERS = (
+    "rate(clicks{$track}[1m])",
+    "clicks",
+    'clicks{job="x"}',
+    "clicks{$track} + clicks{$track}",
+    "clicks{$track}[1m]",
+)
+_AUC = {
+    "name": "auc",
+    "role": "objective",
+    "margin": 0.01,
+    "higherIsBetter": True,
+    "external": {"value": "auc", "standardError": "auc_se{$track}", "sampleSize": "auc_n{$track}"},
+}
 _SAME_WEIGHTS = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 5}]
+
+
+def _ctr(events: str) -> dict[str, Any]:
+    counters = {"events": events, "trials": "impressions{$track}"}
+    return {"name": "ctr", "role": "guard", "margin": 0.01, "higherIsBetter": True, "ratio": counters}
+
 
 WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("analysis", "interval", to="0s"), "longer than 0"),
@@ -59,6 +79,9 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
         ),
         "abTest routes one model",
     ),
+    (setting("strategy", "canary", "steps", 1, to={"analysis": {"objectives": ["nope"]}}), "with role objective"),
+    *((setting("analysis", "metrics", to=[_ctr(events)]), "bare selector with $track") for events in _NO_COUNTERS),
+    (setting("analysis", "metrics", to=[_AUC]), "holds $track"),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 
@@ -87,6 +110,42 @@ WRONG_VIEWS: list[tuple[Change, str]] = [
     (setting("source", to={"eventTimestamp": "event_time"}), "parquet, kafka or both"),
     (lambda spec: spec.update(_SQL, source={"kafka": _KAFKA, "eventTimestamp": "event_time"}), "sql reads Parquet"),
     *((setting("materialization", "schedule", to=cron), "five fields") for cron in _NO_SCHEDULES),
+]
+
+_LONG = {"header": "x-bucket", "percent": 5, "minDuration": "3h", "maxDuration": "2h"}
+REFUSED_DEPLOYMENTS: list[tuple[Change, str]] = [
+    (setting("strategy", "blueGreen", to={}), "exactly one strategy"),
+    (setting("strategy", "canary", "steps", to=[{"setWeight": 20}, {"setWeight": 5}]), "must not fall"),
+    (
+        setting("strategy", "canary", "steps", to=[{"setWeight": 20, "pause": {}}]),
+        "exactly one of setWeight, pause and analysis",
+    ),
+    (setting("scaling", "minReplicas", to=7), "minReplicas must not exceed maxReplicas"),
+    (setting("scaling", "targets", to=[{"queueTime": "5ms", "cpuUtilization": 70}]), "exactly one of queueTime"),
+    (
+        setting("model", "package", to={"uri": "x", "digest": "sha256:" + "a" * 64}),
+        "exactly one of registry and package",
+    ),
+    (setting("model", to={"package": {"uri": "x", "digest": "sha256:12"}}), "digest"),
+    (setting("routing", "protocols", to=["GRPC"]), "grpcHostnames"),
+    (setting("routing", "protocols", to=["HTTP", "HTTP"]), "Duplicate value"),
+    (setting("analysis", "errorLevel", to=1.5), "less than"),
+    (setting("analysis", "metrics", to=[{"name": "ctr", "role": "guard", "margin": 0}]), "exactly one of errorRate"),
+    (setting("analysis", "metrics", to=[{"name": "errors", "role": "guard", "errorRate": {}}]), "needs a margin"),
+    (setting("strategy", to={"abTest": _LONG}), "minDuration must not exceed maxDuration"),
+    (setting("replicas", to=3), 'unknown field "spec.replicas"'),
+    *WRONG_DEPLOYMENTS,
+]
+"""What the API server refuses, and admission too; not all of it the models."""
+
+REFUSED_VIEWS: list[tuple[Change, str]] = [
+    (setting("features", 0, "aggregate", to={"function": "sum", "window": "7d"}), "column is required"),
+    (setting("features", 0, to={"name": "clicks_7d", "type": "Int64"}), "each feature has an aggregate"),
+    (setting("online", "redis", to={}), "exactly one of url and urlFrom"),
+    (setting("features", 0, "type", to="Decimal"), "Int64"),
+    (setting("features", 0, "aggregate", "window", to="a week"), "a whole number and a unit"),
+    (setting("sources", to=[]), "unknown field"),
+    *WRONG_VIEWS,
 ]
 
 SCHEDULES = ("*/15 * * * *", "0 3 * * mon-fri", "5,35 0-6/2 1 JAN,JUL ?", "59  23 31 12 6", "00 09 * * *")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
-from tidegate_api.fields import MetricName, Selector
+from tidegate_api.fields import CounterSelector, MetricName, Selector, TrackedQuery
 from tidegate_api.resource import Value, rule
 
 __all__ = ["Analysis", "ErrorRate", "External", "Mean", "Metric", "Ratio", "SlowRequests", "Threshold"]
@@ -28,9 +28,9 @@ class SlowRequests(Value):
 class Ratio(Value):
     """The share of trials with an event. Both are bare counter selectors; `$track` stands for the side's labels."""
 
-    events: Selector
+    events: CounterSelector
     """Counter of what happened, e.g. tidegate_clicks_total{$track}."""
-    trials: Selector
+    trials: CounterSelector
     """Counter of what could have, e.g. tidegate_impressions_total{$track}."""
     label_delay: Duration | None = None
     """How long an outcome is waited for: whoever counts, counts a trial with its outcome this much later."""
@@ -39,11 +39,11 @@ class Ratio(Value):
 class Mean(Value):
     """The mean of a number per trial, e.g. revenue per request, from three counters; `$track` as for ratio."""
 
-    sum: Selector
+    sum: CounterSelector
     """Counter of the number itself."""
-    sum_of_squares: Selector
+    sum_of_squares: CounterSelector
     """Counter of its square: the spread is told from it."""
-    count: Selector
+    count: CounterSelector
     """Counter of trials. One must be independent of the next: for slates, count requests."""
     label_delay: Duration | None = None
     """As for ratio."""
@@ -56,11 +56,11 @@ class External(Value):
     Brownian motion in information time (Jennison & Turnbull, 1997), which is what the sequential test stands on.
     """
 
-    value: Selector
+    value: TrackedQuery
     """PromQL that yields one number; `$track` stands for the labels of a side."""
-    standard_error: Selector
+    standard_error: TrackedQuery
     """The same for its standard error."""
-    sample_size: Selector
+    sample_size: TrackedQuery
     """The same for the number of trials behind it, which minSamples bounds."""
 
 

@@ -17,7 +17,7 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import GROUP, VERSION, Resource
 
-__all__ = ["crds", "main"]
+__all__ = ["crds", "main", "openapi"]
 
 # As for every object; said again here, it lets the API server know what a rule over the name can cost.
 _LONGEST_NAME = 253
@@ -87,7 +87,8 @@ def _exclusive_bounds(node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _openapi(model: type[Resource]) -> dict[str, Any]:
+def openapi(model: type[Resource]) -> dict[str, Any]:
+    """The structural schema of a kind, as the CRD states it."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_Structural)
     root = _structural(schema, schema.get("$defs", {}))
     parts = {name: root["properties"][name] for name in ("spec", "status")}
@@ -149,7 +150,7 @@ def _crd(model: type[Resource]) -> dict[str, Any]:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": _COLUMNS[kind],
-        "schema": {"openAPIV3Schema": _openapi(model)},
+        "schema": {"openAPIV3Schema": openapi(model)},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["TidegateError"]
+__all__ = ["TidegateError", "shown"]
+
+_LONGEST = 200
 
 
 class TidegateError(Exception):
@@ -17,4 +19,14 @@ class TidegateError(Exception):
         self.value = value
         self.expected = expected
         self.remedy = remedy
-        super().__init__(f"{resource}: {field} is {value!r}, expected {expected}; {remedy}.")
+        super().__init__(f"{resource}: {field} is {shown(value)}, expected {expected}; {remedy}.")
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it: what is large by its outline."""
+    if isinstance(value, dict):
+        return f"an object with {', '.join(map(str, value))}" if value else "an empty object"
+    if isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
+        return f"a list of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -10,6 +10,8 @@ from tidegate_api.model_package import DIGEST_PATTERN
 from tidegate_api.resource import rule
 
 __all__ = [
+    "CounterSelector",
+    "HeaderName",
     "Hostname",
     "MetricName",
     "ModelName",
@@ -20,12 +22,44 @@ __all__ = [
     "Quantity",
     "SchemaHash",
     "Selector",
+    "TrackedQuery",
 ]
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+HeaderName = Annotated[str, Field(pattern="^[A-Za-z0-9!#$%&'*+.^_|~-]+$", min_length=1, max_length=253)]
 Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Selector = Annotated[str, Field(min_length=1, max_length=1024)]
+_LABELS = r'([^{}"]|"([^"\\]|\\.)*")*'
+_COUNTER_PATTERN = rf"^[a-zA-Z_:][a-zA-Z0-9_:]*\{{{_LABELS}\$track{_LABELS}\}}$"
+CounterSelector = Annotated[
+    Selector,
+    Field(
+        pattern=_COUNTER_PATTERN,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.matches('" + _COUNTER_PATTERN.replace("\\", "\\\\") + "')",
+                    "a counter is named by a bare selector with $track, and no function around it, e.g. "
+                    "tidegate_clicks_total{$track}",
+                )
+            ]
+        },
+    ),
+]
+"""A counter's name with its labels; `$track` stands for those of a side."""
+TrackedQuery = Annotated[
+    Selector,
+    Field(
+        pattern=r"\$track",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("self.contains('$track')", "a query that is asked of each side holds $track, the side's labels")
+            ]
+        },
+    ),
+]
+"""PromQL that is asked of both sides."""
 Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
 SchemaHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]
 ModelName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]

@@ -114,6 +114,12 @@ class ModelDeploymentSpec(Value):
             "!has(self.runtime.alsoServe) || !has(self.strategy.abTest)",
             "abTest routes one model by header: leave runtime.alsoServe out, or use strategy canary or blueGreen",
         ),
+        rule(
+            "!has(self.strategy.canary) || self.strategy.canary.steps.all(s, "
+            "!has(s.analysis) || !has(s.analysis.objectives) || s.analysis.objectives.all(o, "
+            "has(self.analysis.metrics) && self.analysis.metrics.exists(m, m.name == o && m.role == 'objective')))",
+            "objectives of an analysis step must be metrics of spec.analysis with role objective",
+        ),
     ]
 
     model: ModelSource
@@ -139,6 +145,17 @@ class ModelDeploymentSpec(Value):
     def _a_test_has_one_model(self) -> ModelDeploymentSpec:
         if self.strategy.ab_test and self.runtime.also_serve:
             raise ValueError("no runtime.alsoServe with strategy abTest")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_name_objectives(self) -> ModelDeploymentSpec:
+        objectives = {metric.name for metric in self.analysis.metrics if metric.role == "objective"}
+        steps = self.strategy.canary.steps if self.strategy.canary else []
+        unknown = {name for step in steps if step.analysis for name in step.analysis.objectives} - objectives
+        if unknown:
+            raise ValueError(
+                f"objectives of spec.analysis.metrics in analysis steps (not {', '.join(sorted(unknown))})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -122,10 +122,11 @@ def _first_fault(kind: str, body: Any, error: ValidationError, origin: str) -> T
     name = body.get("metadata", {}).get("name", "?") if isinstance(body, dict) else "?"
     resource = f"{kind} {name}" + (f" ({origin})" if origin else "")
     field = ".".join(str(part) for part in fault["loc"]) or "the object"
+    lacks = fault["type"] == "missing"
     return TidegateError(
         resource=resource,
         field=field,
-        value=fault.get("input"),
-        expected=fault["msg"].removeprefix("Value error, "),
+        value=None if lacks else fault.get("input"),
+        expected="a value, for it is required" if lacks else fault["msg"].removeprefix("Value error, "),
         remedy=f"correct {field}; `kubectl explain {kind.lower()}` describes it",
     )

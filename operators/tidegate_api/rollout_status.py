@@ -131,7 +131,8 @@ class CanaryStatus(Value):
         int | None, Field(description="Pods of stable at the start, where it gives them up one by one.")
     ] = None
     spent: Annotated[
-        list[str], Field(description="Annotations that named this revision before it started: acted on, or old.")
+        list[str],
+        Field(description="Annotations that name this revision and act no more: acted on, or older than the rollout."),
     ] = []
     plan: Annotated[str | None, Field(description="Hash of the strategy that `step` counts in.")] = None
     step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
@@ -199,6 +200,9 @@ class ModelDeploymentStatus(Value):
     ] = []
     rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
     undone_to: Annotated[str | None, Field(description="The annotation undo-to that was acted on.")] = None
+    ignored_annotations: Annotated[
+        dict[str, str], Field(description="Annotations of Tidegate whose value names no revision: nothing is done.")
+    ] = {}
     verdict: Verdict | None = None
     history: list[HistoryEntry] = []
     conditions: list[Condition] = []

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
-from tidegate_api.fields import Hostname, ModelName, Name, PackageDigest, PackageUri, Quantity
+from tidegate_api.fields import HeaderName, Hostname, ModelName, Name, PackageDigest, PackageUri, Quantity
 from tidegate_api.resource import Value, rule
 
 __all__ = [
@@ -173,3 +173,8 @@ class Routing(Value):
     """Hosts of the HTTPRoute."""
     grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
     """Hosts of the GRPCRoute."""
+    revision_header: HeaderName | None = None
+    """Answers name the revision that gave them in this header (metadata of gRPC), for whoever counts clicks.
+
+    The gateway must take header filters of backends, which Gateway API calls extended.
+    """

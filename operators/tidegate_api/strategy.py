@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
-from tidegate_api.fields import Hostname, MetricName, Percent
+from tidegate_api.fields import HeaderName, Hostname, MetricName, Percent
 from tidegate_api.resource import Value, rule
 
 __all__ = ["AbTest", "BlueGreen", "Canary", "Pause", "Shadow", "Step", "StepAnalysis", "Strategy"]
@@ -109,7 +109,7 @@ class AbTest(Value):
         ),
     ]
 
-    header: Annotated[str, Field(pattern="^[A-Za-z0-9!#$%&'*+.^_|~-]+$", min_length=1, max_length=253)]
+    header: HeaderName
     """Header that the client sends: the bucket of the user, 0 to 99, or a group's name."""
     percent: Annotated[
         int | None,

@@ -33,6 +33,7 @@ from tidegate_dev.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
 MODEL = "ctr-e2e"
+REVISION_HEADER = "x-tidegate-revision"
 _SYSTEM = "tidegate-system"
 _OPERATOR = ("-n", _SYSTEM, "-l", "app.kubernetes.io/name=tidegate-operator")
 
@@ -220,7 +221,11 @@ class Live:
 _SPEC: dict[str, Any] = {
     "runtime": {"gpus": 0, "backend": "onnxruntime", "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
     "scaling": {"minReplicas": 1, "maxReplicas": 2, "targets": [{"queueTime": "50ms"}]},
-    "routing": {"gatewayRef": {"name": "public", "namespace": "gateways"}, "protocols": ["HTTP", "GRPC"]},
+    "routing": {
+        "gatewayRef": {"name": "public", "namespace": "gateways"},
+        "protocols": ["HTTP", "GRPC"],
+        "revisionHeader": REVISION_HEADER,
+    },
     "strategy": {"canary": {"steps": [{"setWeight": w} for w in (1, 5, 20, 100)]}},
     "analysis": {
         "interval": "5s",

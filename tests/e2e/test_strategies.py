@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from kubernetes import client, config
-from live import MODEL, Live, Trained, registry, renamed, request_bodies, stable_is, upload
+from live import MODEL, REVISION_HEADER, Live, Trained, registry, renamed, request_bodies, stable_is, upload
 
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.facts import requests_of
@@ -58,9 +58,13 @@ def _counts(running: Running, shop: Live, at_least: int) -> None:
 
 
 def _ask(shop: Live, host: str, body: str, *, model: str = MODEL, **headers: str) -> int:
+    return _answer(shop, host, body, model=model, **headers).status_code
+
+
+def _answer(shop: Live, host: str, body: str, *, model: str = MODEL, **headers: str) -> httpx.Response:
     url = f"{shop.addresses.gateway}/v2/models/{model}/infer"
     content = {"Host": host, "Content-Type": "application/json"} | headers
-    return httpx.post(url, content=body, headers=content, timeout=10).status_code
+    return httpx.post(url, content=body, headers=content, timeout=10)
 
 
 def test_blue_green_previews_switches_at_once_and_goes_back_in_seconds(
@@ -90,7 +94,7 @@ def test_blue_green_previews_switches_at_once_and_goes_back_in_seconds(
         assert time.monotonic() - begin < 60
         _counts(running, shop, 3000)
         history = shop.deployment(name).status.history
-        assert [entry.reason for entry in history] == ["FirstRevision", "Promoted", "Undone"]
+        assert [entry.reason for entry in history] == ["FirstRevision", "PromotedByPerson", "Undone", "Undone"]
 
 
 def test_a_test_s_shares_are_exact_and_nobody_flips(shop: Live, trained: Trained, bodies: Path) -> None:
@@ -107,16 +111,17 @@ def test_a_test_s_shares_are_exact_and_nobody_flips(shop: Live, trained: Trained
         stable, canary = found.status.stable.hash, found.status.canary.revision.hash
         before = requests_of(shop.addresses, name, stable)[0]
         for bucket in range(100):
-            for k in range(each):
-                assert _ask(shop, shop.host(name), lines[k], **{BUCKET: str(bucket)}) == 200
+            answers = [_answer(shop, shop.host(name), lines[k], **{BUCKET: str(bucket)}) for k in range(each)]
+            told = {(answer.status_code, answer.headers[REVISION_HEADER]) for answer in answers}
+            assert told == {(200, canary if bucket < percent else stable)}
         assert all(_ask(shop, shop.host(name), line) == 200 for line in lines[:50])
         wanted = (each * (100 - percent), each * percent)
 
-        def told() -> tuple[bool, str]:
+        def counted() -> tuple[bool, str]:
             now = requests_of(shop.addresses, name, stable)[0] - before, requests_of(shop.addresses, name, canary)[0]
             return now == wanted, f"{now}, wanted {wanted}"
 
-        shop.cluster.wait(told, 30, "each side has had its buckets, and whoever has no bucket is counted for neither")
+        shop.cluster.wait(counted, 30, "each side has had its buckets, and whoever has no bucket is counted for neither")
 
 
 def test_pods_are_made_anew_without_a_lost_request(shop: Live, trained: Trained, bodies: Path, tmp_path: Path) -> None:

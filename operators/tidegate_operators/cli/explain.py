@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tidegate_api.model_deployment import ModelDeployment, RevisionStatus
+from tidegate_operators.rollout.wording import capital, ignored_sentence
 
 __all__ = ["explanation"]
 
@@ -28,6 +29,8 @@ def _sentences(found: ModelDeployment) -> Iterator[str]:
     if status.rejected is not None:
         yield from _rejection(found, status.rejected)
     yield from _what_is_wrong(found)
+    canary = status.canary.revision if status.canary else None
+    yield from (ignored_sentence(name, value, canary) for name, value in status.ignored_annotations.items())
     if status.canary is not None:
         yield from (item.message for item in status.canary.evidence)
         if status.canary.paused_at is not None:
@@ -39,16 +42,16 @@ def _who_serves(found: ModelDeployment) -> str:
     if stable is None:
         return "Nothing serves yet."
     if any(item.type == "RoutesAccepted" and item.status == "False" for item in found.status.conditions):
-        return f"{_capital(stable.title)} is stable."
+        return f"{capital(stable.title)} is stable."
     share = f"{100 - weight} % of the traffic" if weight else "all traffic"
-    return f"{_capital(stable.title)} serves {share}."
+    return f"{capital(stable.title)} serves {share}."
 
 
 def _rejection(found: ModelDeployment, rejected: RevisionStatus) -> Iterator[str]:
     verdict, registry = found.status.verdict, found.spec.model.registry
     if verdict is not None and verdict.revision.hash == rejected.hash:
         yield verdict.message
-    again = f"{_capital(rejected.title)} is not tried again while"
+    again = f"{capital(rejected.title)} is not tried again while"
     if registry is None:
         yield f"{again} spec.model.package names it: name another package there."
     else:
@@ -69,7 +72,3 @@ def _remedy_of_pause(found: ModelDeployment) -> str:
 def _sentence(text: str) -> str:
     text = text.strip()
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

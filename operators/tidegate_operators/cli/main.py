@@ -15,10 +15,11 @@ from rich.console import Console
 from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
-from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, RevisionStatus
+from tidegate_api.model_deployment import CanaryStatus, HistoryEntry, ModelDeployment, RevisionStatus
 from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
-from tidegate_operators.cli.foresight import plan_command, simulate_command
+from tidegate_operators.cli.plan import plan_command
+from tidegate_operators.cli.simulate import simulate_command
 from tidegate_operators.cli.tables import deployments_sheet, history_sheet, print_sheet, views_sheet
 from tidegate_operators.cli.watch import watch_command
 
@@ -106,7 +107,7 @@ def explain(name: Name, namespace: Namespace = None) -> None:
 
 @app.command()
 def promote(name: Name, namespace: Namespace = None) -> None:
-    """Promote the canary without waiting for the rest of its steps.
+    """Let a canary that waits for a person go on; anywhere else, promote it without the rest of its steps.
 
     Example: kubectl tidegate promote ctr-ranker
     """
@@ -173,16 +174,26 @@ def undo(
 
 
 def _earlier(found: ModelDeployment, to: str | None) -> RevisionStatus:
-    """The revision to go back to: the named one, or the last that served before stable."""
+    """The revision to go back to: the named one, or the last that served well before stable."""
     stable = found.status.stable
-    served = [entry.revision for entry in found.status.history if entry.outcome == "promoted"]
-    known = served if to is None else [entry.revision for entry in found.status.history]
+    known = _served_well(found.status.history) if to is None else [entry.revision for entry in found.status.history]
     current = stable.hash if stable else None
     fits = [r for r in known if (r.hash != current if to is None else to in (r.hash, r.version))]
     if not fits:
         what = f"its history does not hold {to}" if to else "no other revision has served"
         _stop(f"{found.metadata.name} cannot go back: {what}. `kubectl tidegate history` lists what there is.")
     return fits[-1]
+
+
+def _served_well(history: Iterable[HistoryEntry]) -> list[RevisionStatus]:
+    """Those that were promoted, oldest first, and have not been left, aborted or rolled back since."""
+    found: dict[str, RevisionStatus] = {}
+    for entry in history:
+        if entry.outcome in ("promoted", "rolledBack", "aborted"):
+            found.pop(entry.revision.hash, None)
+        if entry.outcome == "promoted":
+            found[entry.revision.hash] = entry.revision
+    return list(found.values())
 
 
 @app.command()
@@ -210,8 +221,24 @@ def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> N
     if found.status.stable is None:
         what = f"{canary.revision.title} is the first, with no other to share the traffic with"
         _stop(f"{name}: {what}; {verb} has no effect. Change spec.model, or delete the ModelDeployment.")
-    connection.annotate("ModelDeployment", name, {annotation: canary.revision.hash})
+    _set_anew(connection, found, canary, annotation)
     sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}.\n")
+
+
+def _set_anew(connection: Connection, found: ModelDeployment, canary: CanaryStatus, annotation: str) -> None:
+    """Set an annotation; one that acts no more is taken away first."""
+    name = found.metadata.name
+    if found.metadata.annotations.get(annotation) == canary.revision.hash:
+        if annotation not in canary.spent:
+            _stop(f"{name} has {annotation}={canary.revision.hash} already. {explanation(found)}")
+        connection.annotate("ModelDeployment", name, {annotation: None})
+        connection.wait_until_seen(name, lambda seen: _acts(ModelDeployment.parse(seen), annotation))
+    connection.annotate("ModelDeployment", name, {annotation: canary.revision.hash})
+
+
+def _acts(found: ModelDeployment, annotation: str) -> bool:
+    """Whether the annotation would act, once it is set."""
+    return found.status.canary is None or annotation not in found.status.canary.spent
 
 
 def _under_way(found: ModelDeployment) -> CanaryStatus:

@@ -13,7 +13,7 @@ from rich.text import Text
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, RevisionStatus
 
-__all__ = ["Row", "Sheet", "age", "deployments_sheet", "history_sheet", "print_sheet", "views_sheet"]
+__all__ = ["Row", "Sheet", "age", "deployments_sheet", "history_sheet", "length", "print_sheet", "views_sheet"]
 
 _COLORS = {
     "Healthy": "green", "promoted": "green", "Ready": "green", "Progressing": "cyan", "Paused": "yellow",
@@ -96,8 +96,16 @@ def age(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return _NOTHING
     since = max(now - moment, timedelta(0))
-    unit, length = next(((unit, length) for unit, length in _UNITS if since >= _LEAST * length), _UNITS[-1])
-    return f"{since // length}{unit}"
+    unit, whole = next(((unit, each) for unit, each in _UNITS if since >= _LEAST * each), _UNITS[-1])
+    return f"{since // whole}{unit}"
+
+
+def length(seconds: float) -> str:
+    """A length of time, to a tenth of its unit: 50s, 7.9m, 5.0h."""
+    for unit, whole in _UNITS[:-1]:
+        if seconds >= _LEAST * whole.total_seconds():
+            return f"{seconds / whole.total_seconds():.1f}{unit}"
+    return f"{seconds:.0f}s"
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:

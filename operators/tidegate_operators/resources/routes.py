@@ -95,7 +95,13 @@ class _Plan:
         return [self._revision(revision, kind, weight) for revision, weight in sorted(self.weights.items())]
 
     def _revision(self, revision: str, kind: str, weight: int = 1) -> Match:
-        return self._backend(f"{self.deployment.metadata.name}-{revision}", kind, weight)
+        """The backend of a revision, which tells its name in the answer's header where that is asked for."""
+        backend = self._backend(f"{self.deployment.metadata.name}-{revision}", kind, weight)
+        header = self.deployment.spec.routing.revision_header
+        if header is None:
+            return backend
+        told = {"set": [{"name": header, "value": revision}]}
+        return backend | {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": told}]}
 
     def _backend(self, name: str, kind: str, weight: int) -> Match:
         return {"group": "", "kind": "Service", "name": name, "port": _PORTS[kind], "weight": weight}

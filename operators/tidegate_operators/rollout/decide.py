@@ -7,18 +7,19 @@ place.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from tidegate_api.annotations import ABORT, PAUSE
+from tidegate_api.annotations import ABORT, OF_A_ROLLOUT, PAUSE
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
 from tidegate_operators.rollout.endings import end
 from tidegate_operators.rollout.evidence import accumulate
 from tidegate_operators.rollout.judgement import harm
-from tidegate_operators.rollout.observed import Decision, Observed, Plan
+from tidegate_operators.rollout.observed import Announcement, Decision, Observed, Plan
 from tidegate_operators.rollout.progress import is_settled, proceed, replan
 from tidegate_operators.rollout.source import follow_source
-from tidegate_operators.rollout.wording import capital, share_of
+from tidegate_operators.rollout.wording import capital, ignored_sentence, share_of
 
 __all__ = ["decide"]
 
@@ -40,7 +41,7 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
     course = follow_source(deployment, observed, now)
     if course.status.canary is not None:
         course = _run_canary(deployment, observed, course, course.status.canary, now)
-    course = _let_go(observed, course, now)
+    course = _notice_ignored(deployment, _let_go(observed, course, now))
     status = course.status
     return Decision(
         status=status.model_copy(update={"message": course.sentence or status.message}),
@@ -75,6 +76,23 @@ def _run_canary(
     course = course.with_status(canary=canary)
     ended = _ended_by_person_or_guard(deployment, course, canary, now) if course.status.stable else None
     return ended or proceed(deployment, observed, course, now)
+
+
+def _notice_ignored(deployment: ModelDeployment, course: Course) -> Course:
+    """Say once of an annotation that its value is no revision's hash; a past revision's is only old."""
+    status = course.status
+    past = [*(entry.revision for entry in status.history), *(item.revision for item in status.retiring)]
+    known = {revision.hash for revision in (*status.live, *past, status.rejected) if revision is not None}
+    values = ((name, deployment.metadata.annotations.get(name)) for name in OF_A_ROLLOUT)
+    ignored = {name: value for name, value in values if value is not None and value not in known}
+    canary = status.canary.revision if status.canary else None
+    said = tuple(
+        Announcement("Warning", "AnnotationIgnored", ignored_sentence(name, value, canary))
+        for name, value in ignored.items()
+        if status.ignored_annotations.get(name) != value
+    )
+    course = replace(course, announcements=(*course.announcements, *said))
+    return course if ignored == status.ignored_annotations else course.with_status(ignored_annotations=ignored)
 
 
 def _is_paused(deployment: ModelDeployment, canary: CanaryStatus) -> bool:

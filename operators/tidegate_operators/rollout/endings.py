@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tidegate_api.annotations import PROMOTE
 from tidegate_api.model_deployment import (
     CanaryStatus,
     HistoryEntry,
     ModelDeployment,
     Outcome,
     Retiring,
+    RevisionStatus,
     Verdict,
 )
-from tidegate_operators.rollout.course import Course
+from tidegate_operators.rollout.course import Course, asked
 from tidegate_operators.rollout.observed import Announcement
 from tidegate_operators.rollout.steps import FULL
 from tidegate_operators.rollout.wording import capital
@@ -23,12 +25,17 @@ _REJECTED = ("rolledBack", "aborted", "timedOut")
 
 
 def promote(deployment: ModelDeployment, course: Course, canary: CanaryStatus, now: datetime) -> Course:
-    """The canary becomes stable."""
-    reason, message = _promotion(course, canary)
+    """The canary becomes stable. Of the revision that a person left for it, that is recorded too."""
+    reason, message = _promotion(deployment, course, canary)
+    left = course.status.stable
+    if canary.undo and left is not None:
+        said = f"{capital(left.title)} gave way: a person went back to {canary.revision.title}."
+        entry = _entry(deployment, left, "aborted", "Undone", said, canary.started_at, now)
+        course = course.with_status(history=[*course.status.history, entry])
     return end(deployment, course, canary, "promoted", reason, message, now).with_status(stable=canary.revision)
 
 
-def _promotion(course: Course, canary: CanaryStatus) -> tuple[str, str]:
+def _promotion(deployment: ModelDeployment, course: Course, canary: CanaryStatus) -> tuple[str, str]:
     title = capital(canary.revision.title)
     if course.status.stable is None:
         return "FirstRevision", f"{title} is the first and serves all traffic."
@@ -38,6 +45,9 @@ def _promotion(course: Course, canary: CanaryStatus) -> tuple[str, str]:
             f"{title} serves all traffic again: a person went back to it from {course.status.stable.title}.",
         )
     proof = " ".join(item.message for item in canary.evidence)
+    if asked(deployment, PROMOTE, canary):
+        how = f"by the annotation {PROMOTE}, whatever its metrics had shown by then"
+        return "PromotedByPerson", f"{title} was promoted {how}. {proof}".strip()
     return "Promoted", f"{title} was promoted. {proof}".strip()
 
 
@@ -51,11 +61,7 @@ def end(
     now: datetime,
 ) -> Course:
     """End the rollout: verdict, history, and no canary. Anything but promotion leaves all traffic with stable."""
-    told = deployment.spec.model.registry is None
-    entry = HistoryEntry(
-        revision=canary.revision, outcome=outcome, reason=reason, message=message,
-        started_at=canary.started_at, ended_at=now, recorded=told,
-    )  # fmt: skip
+    entry = _entry(deployment, canary.revision, outcome, reason, message, canary.started_at, now)
     verdict = Verdict(
         revision=canary.revision, outcome=outcome, reason=reason, message=message, at=now, evidence=canary.evidence
     )
@@ -67,6 +73,21 @@ def end(
     kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
     weight = FULL if outcome == "promoted" else 0
     return changed.announcing(Announcement(kind, reason, message, canary.revision.hash, weight))
+
+
+def _entry(
+    deployment: ModelDeployment,
+    revision: RevisionStatus,
+    outcome: Outcome,
+    reason: str,
+    message: str,
+    start: datetime,
+    end: datetime,
+) -> HistoryEntry:
+    """What the history keeps; without a registry there is nobody else to tell."""
+    told = deployment.spec.model.registry is None
+    facts = {"outcome": outcome, "reason": reason, "message": message, "recorded": told}
+    return HistoryEntry(revision=revision, started_at=start, ended_at=end, **facts)
 
 
 def _retiring(course: Course, canary: CanaryStatus, outcome: Outcome, now: datetime) -> list[Retiring]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tidegate_api.annotations import PROMOTE
 from tidegate_api.hashes import short_hash
@@ -20,7 +20,7 @@ from tidegate_operators.rollout.endings import end, promote
 from tidegate_operators.rollout.evidence import start_step
 from tidegate_operators.rollout.judgement import lacking_samples, unproven, unread
 from tidegate_operators.rollout.observed import Announcement, Observed
-from tidegate_operators.rollout.steps import FULL, Stage, grid_floor
+from tidegate_operators.rollout.steps import FULL, Stage, grid_floor, time_allowed
 from tidegate_operators.rollout.wording import capital, seconds, share_of
 
 __all__ = ["is_settled", "proceed", "replan"]
@@ -123,11 +123,9 @@ def _overdue(deployment: ModelDeployment, canary: CanaryStatus, stage: Stage, no
     limit, since = stage.limit, canary.weight_since
     if limit is not None and since is not None:
         return f"the maxDuration of {seconds(limit)}" if now - since > limit else None
-    deadline = deployment.spec.progress_deadline
-    late = max((metric.label_delay for metric in deployment.spec.analysis.metrics), default=timedelta(0))
-    passed = now - canary.step_started_at > deadline + stage.pause + stage.keep + late
+    passed = now - canary.step_started_at > time_allowed(deployment, stage)
     waits = stage.until_promoted and since is not None
-    return f"the progress deadline of {seconds(deadline)}" if passed and not waits else None
+    return f"the progress deadline of {seconds(deployment.spec.progress_deadline)}" if passed and not waits else None
 
 
 def _reason_to_hold(
@@ -192,9 +190,6 @@ def _lacking_proof(
     last = not following or following[0].weight == FULL
     if not last and not stage.objectives:
         return None
-    unknown = set(stage.objectives) - {metric.name for metric in deployment.spec.analysis.metrics}
-    if unknown:
-        return f"{where}: its analysis step names {min(unknown)}, which spec.analysis.metrics does not have"
     missing = unproven(deployment.spec.analysis, canary.evidence, () if last else stage.objectives)
     return f"{where}: {missing[0].message or missing[0].metric + ': no samples yet.'}" if missing else None
 
@@ -209,12 +204,23 @@ def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, 
     plan = plan_of(deployment, course.status, canary)
     if canary.step >= len(plan) - 1:
         return promote(deployment, course, canary, now)
-    following = len(plan) - 1 if asked(deployment, PROMOTE, canary) else canary.step + 1
+    following, spent = _following(deployment, canary, plan)
     said = _step_started(deployment, canary, "moves on to", plan[following].weight)
-    moved = course.with_canary(
-        canary, step=following, step_started_at=now, weight_since=None, evidence=start_step(canary.evidence)
-    )
-    return moved.announcing(said)
+    changes = {"step": following, "step_started_at": now, "weight_since": None, "spent": spent}
+    return course.with_canary(canary, evidence=start_step(canary.evidence), **changes).announcing(said)
+
+
+def _following(deployment: ModelDeployment, canary: CanaryStatus, plan: tuple[Stage, ...]) -> tuple[int, list[str]]:
+    """The next step, and the annotations that act no more.
+
+    A person's promotion of a step that waits for it ends the wait, and the steps after it are judged as ever; anywhere
+    else it skips them all.
+    """
+    last, following = len(plan) - 1, canary.step + 1
+    if not asked(deployment, PROMOTE, canary):
+        return following, canary.spent
+    waited = plan[canary.step].until_promoted and following < last
+    return (following, [*canary.spent, PROMOTE]) if waited else (last, canary.spent)
 
 
 def _step_started(deployment: ModelDeployment, canary: CanaryStatus, verb: str, weight: int) -> Announcement:

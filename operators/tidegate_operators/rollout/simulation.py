@@ -6,12 +6,15 @@ interval to the next. Pure but for the random generator that the caller hands ov
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
+from tidegate_api.annotations import PROMOTE
 from tidegate_api.model_deployment import (
+    CanaryStatus,
     Metric,
     ModelDeployment,
     ModelDeploymentStatus,
@@ -19,14 +22,17 @@ from tidegate_api.model_deployment import (
     RevisionStatus,
     Tally,
 )
+from tidegate_operators.rollout.course import stage_of
 from tidegate_operators.rollout.decide import decide
+from tidegate_operators.rollout.judgement import lacking_samples
 from tidegate_operators.rollout.observed import Decision, Estimate, Observed, Routes, Server, Window
-from tidegate_operators.rollout.steps import grid_floor
+from tidegate_operators.rollout.steps import FULL, grid_floor
 
 __all__ = ["Behaviour", "Draws", "Ending", "Outcome", "Rate", "simulate"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING = timedelta(seconds=2)
+_DAY = timedelta(days=1)
 _REPLICAS = 10
 _OLD, _NEW = (
     ResolvedModel(digest="sha256:" + letter * 64, uri="simulated://", version=version)
@@ -60,11 +66,27 @@ class Rate:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How both sides behave, by metric: (stable, canary)."""
+    """How both sides behave, by metric: (stable, canary), and how long it is looked at.
+
+    swing: over each day the rates of both sides go to so many times what is given, and back.
+    person: how long it takes until somebody promotes a rollout that waits for a person; none: nobody does.
+    """
 
     rates: Mapping[str, tuple[Rate, Rate]]
     requests_per_second: float
     longest: timedelta
+    swing: float = 1.0
+    person: timedelta | None = None
+
+    def at(self, metric: Metric, moment: datetime) -> tuple[Rate, Rate]:
+        """Rates of stable and canary at a time of the day; a threshold's reading does not swing."""
+        stable, canary = self.rates[metric.name]
+        if metric.threshold or self.swing == 1:
+            return stable, canary
+        times = 1 + (self.swing - 1) * (1 - math.cos(math.tau * ((moment - START) / _DAY))) / 2
+        highest = math.inf if metric.mean or metric.external else 1.0
+        first, second = (Rate(min(each.mean * times, highest), each.deviation * times) for each in (stable, canary))
+        return first, second
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,8 @@ def simulate(deployment: ModelDeployment, behaviour: Behaviour, draws: Draws) ->
         canary = world.decision.status.canary
         if canary is None:
             break
+        if _waits_for_person(world, canary) and not _promoted_by_person(world, canary, behaviour.person):
+            break
         weight = world.decision.status.weight
         end = grid_floor(world.now, interval) + interval
         windows = _windows(deployment, behaviour, weight, (end - interval, end), draws, totals)
@@ -140,6 +164,33 @@ def _settle(world: _World) -> None:
         world.look()
 
 
+def _waits_for_person(world: _World, canary: CanaryStatus) -> bool:
+    """Whether all that is asked of this weight has come, but for somebody's promotion."""
+    deployment, status = world.deployment, world.decision.status
+    stage = stage_of(deployment, status, canary)
+    if not stage.until_promoted or canary.weight_since is None:
+        return False
+    least = stage.min_samples or deployment.spec.analysis.min_samples
+    lacks = 0 < stage.weight < FULL and lacking_samples(deployment.spec.analysis, canary.evidence, least)
+    return not lacks and world.now - canary.weight_since >= max(stage.pause, _longest_failing(deployment))
+
+
+def _longest_failing(deployment: ModelDeployment) -> timedelta:
+    """How long it takes until every threshold that fails has failed too often."""
+    analysis = deployment.spec.analysis
+    limits = (metric.threshold.failure_limit + 2 for metric in analysis.metrics if metric.threshold)
+    return analysis.interval * max(limits, default=0)
+
+
+def _promoted_by_person(world: _World, canary: CanaryStatus, person: timedelta | None) -> bool:
+    """Have somebody promote it once the time has come; false where nobody ever does."""
+    due = canary.weight_since is not None and person is not None and world.now - canary.weight_since >= person
+    annotations = {PROMOTE: canary.revision.hash} if due else {}
+    metadata = world.deployment.metadata.model_copy(update={"annotations": annotations})
+    world.deployment = world.deployment.model_copy(update={"metadata": metadata})
+    return person is not None
+
+
 def _windows(
     deployment: ModelDeployment,
     behaviour: Behaviour,
@@ -153,7 +204,7 @@ def _windows(
     trials = tuple(int(draws.poisson(expected * share / 100)) for share in (100 - weight, weight))
     found = []
     for metric in deployment.spec.analysis.metrics:
-        rates = behaviour.rates[metric.name]
+        rates = behaviour.at(metric, span[0])
         sides = tuple(_drawn(metric, rate, n, draws) for rate, n in zip(rates, trials, strict=True))
         before = totals.get(metric.name, (Tally(), Tally()))
         totals[metric.name] = (before[0].plus(sides[0]), before[1].plus(sides[1]))

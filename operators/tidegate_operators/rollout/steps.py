@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from tidegate_api.model_deployment import AbTest, BlueGreen, Canary, ModelDeployment, Step
 
-__all__ = ["FULL", "Stage", "canary_replicas", "given_up", "grid_floor", "stages"]
+__all__ = ["FULL", "Stage", "canary_replicas", "given_up", "grid_floor", "stages", "time_allowed"]
 
 FULL = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,3 +110,9 @@ def given_up(stage: Stage, replicas: int, max_unavailable: int) -> int:
 def grid_floor(moment: datetime, interval: timedelta) -> datetime:
     """The last point of the fixed grid at or before a moment; the grid starts at the epoch, for everybody."""
     return _EPOCH + ((moment - _EPOCH) // interval) * interval
+
+
+def time_allowed(deployment: ModelDeployment, stage: Stage) -> timedelta:
+    """How long a stage may take: progressDeadline, beside its own waits and that for the slowest outcome."""
+    late = max((metric.label_delay for metric in deployment.spec.analysis.metrics), default=_NONE)
+    return deployment.spec.progress_deadline + stage.pause + stage.keep + late

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tidegate_api.model_deployment import Analysis, Evidence, Metric, ModelDeployment, Tally
+from tidegate_api.model_deployment import Analysis, Evidence, Metric, ModelDeployment, RevisionStatus, Tally
 from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.steps import FULL
 
-__all__ = ["capital", "metric_sentence", "seconds", "share_of"]
+__all__ = ["capital", "ignored_sentence", "metric_sentence", "seconds", "share_of"]
 
 
 def metric_sentence(analysis: Analysis, metric: Metric, item: Evidence) -> str:
@@ -64,6 +64,12 @@ def share_of(deployment: ModelDeployment, weight: int) -> str:
     if test is not None and test.values and 0 < weight < FULL:
         return f"the requests whose {test.header} is {' or '.join(test.values)}"
     return f"{weight} % of the traffic"
+
+
+def ignored_sentence(annotation: str, value: str, canary: RevisionStatus | None) -> str:
+    """An annotation that says nothing to anybody, and what it would have to say."""
+    remedy = f"set it to {canary.hash} for {canary.title}" if canary else "no rollout is under way: take it away"
+    return f"The annotation {annotation} is {value}, which names no revision, so that nothing is done; {remedy}."
 
 
 def seconds(duration: timedelta) -> str:

@@ -22,6 +22,7 @@ PLANS: tuple[dict[str, Any], ...] = (
     STEPPED,
     {"strategy": {"blueGreen": {"scaleDownDelay": "30s"}}, "analysis": {"interval": "10s", "metrics": []}},
     {"strategy": {"abTest": {"header": "x-bucket", "percent": 30, "maxDuration": "2m"}}},
+    {"strategy": {"canary": {"steps": [{"setWeight": 5}, {"pause": {}}, {"setWeight": 20}, {"setWeight": 50}]}}},
     {
         "strategy": {"canary": {"steps": [{"setWeight": 5}, {"setWeight": 50}], "maxUnavailable": 1}},
         "runtime": {"gpus": 1, "backend": "onnxruntime"},
@@ -122,9 +123,11 @@ class Rollout(RuleBasedStateMachine):
             assert self.status.rejected.hash != self.status.canary.revision.hash
 
     def teardown(self) -> None:
-        """From wherever it got to, a well-behaved cluster brings it to an end."""
+        """From wherever it got to, a well-behaved cluster brings it to an end, and a person where one is waited for."""
         self.annotations = {}
         for _ in range(120):
+            waits = self.status.canary is not None and "waits until" in (self.status.message or "")
+            self.annotations = {PROMOTE: self.status.canary.revision.hash} if waits else {}
             at = self.now + timedelta(seconds=10)
             counts = windows(at, (0, 500), (0, 500))
             self._look(obeyed(self.decision, self.model, windows=counts, judged_until=at))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares, windows
 from stories import Story, canarying, serving
 from tidegate_api.annotations import ABORT, PAUSE, PROMOTE
 from tidegate_api.model_deployment import RevisionImages
+from tidegate_operators.cli.explain import explanation
 from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Failure, Observed, Routes, Server
 
@@ -130,6 +133,39 @@ def test_an_indefinite_pause_waits_for_promotion() -> None:
     story.looks(4)
     assert story.status.stable is not None
     assert story.status.stable.version == "2"
+
+
+def test_a_promotion_ends_an_indefinite_pause_and_the_steps_after_it_are_judged() -> None:
+    steps = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 20}, {"setWeight": 50}]
+    story = canarying(strategy={"canary": {"steps": steps}}).judged((0, 900), (0, 200))
+    story.annotations = {PROMOTE: revision(NEXT)}
+    story.looks(20)
+    assert story.status.weight == 20
+    story.judged((0, 900), (200, 200), 3)
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "rolledBack"
+
+
+def test_a_promotion_anywhere_else_skips_the_rest_and_the_history_says_who_promoted() -> None:
+    story = canarying(strategy={"canary": {"steps": [{"setWeight": 5}, {"setWeight": 20}]}})
+    story.annotations = {PROMOTE: revision(NEXT)}
+    story.looks(5)
+    assert story.status.verdict is not None
+    assert (story.status.verdict.outcome, story.status.verdict.reason) == ("promoted", "PromotedByPerson")
+    assert "by the annotation tidegate.dev/promote" in story.status.verdict.message
+
+
+@pytest.mark.parametrize("value", ["true", "nosuch"])
+def test_an_annotation_that_names_no_revision_is_told_once(value: str) -> None:
+    story = canarying()
+    story.annotations = {ABORT: value}
+    story.looks(4)
+    assert story.said.count("AnnotationIgnored") == 1
+    assert story.status.ignored_annotations == {ABORT: value}
+    assert f"is {value}, which names no revision" in explanation(story.deployment())
+    story.annotations = {ABORT: revision(GOOD)}
+    story.look()
+    assert story.status.ignored_annotations == {}
 
 
 def test_an_annotation_of_another_revision_does_nothing() -> None:

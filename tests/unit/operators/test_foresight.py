@@ -57,6 +57,75 @@ def test_plan_tells_what_each_step_can_see(file: Path) -> None:
     assert "SEEN-AFTER" in _run(*words)
 
 
+def _file(tmp_path: Path, **spec: Any) -> str:
+    body = {"apiVersion": "tidegate.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "ctr-ranker"}}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "beside"}}
+    path = tmp_path / "several.yaml"
+    path.write_text(yaml.safe_dump_all([other, body | {"spec": SPEC | {"analysis": ANALYSIS} | spec}]))
+    return str(path)
+
+
+def _simulated(file: str, *more: str) -> dict[str, Any]:
+    return dict(json.loads(_run("simulate", "-f", file, "--rps", "200", "--runs", "10", "--json", *more)))
+
+
+def test_a_simulated_rollout_that_waits_for_a_person_is_held_until_one_comes(tmp_path: Path) -> None:
+    steps = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}]
+    file = _file(tmp_path, strategy={"canary": {"steps": steps}})
+    assert _simulated(file)["held"] == 1
+    promoted = _simulated(file, "--promote-after", "1h")
+    assert promoted["promoted"] == 1
+    assert promoted["seconds"]["promoted"]["min"] > 3600
+    assert _simulated(file, "--canary", "errors=0.5")["rolledBackForHarm"] == 1
+
+
+def test_equal_sides_whose_baseline_doubles_over_the_day_are_seldom_rolled_back(tmp_path: Path) -> None:
+    pauses = [{"setWeight": 5}, {"pause": {"duration": "6h"}}, {"setWeight": 50}, {"pause": {"duration": "6h"}}]
+    analysis = ANALYSIS | {"interval": "5m"}
+    file = _file(tmp_path, strategy={"canary": {"steps": pauses}}, analysis=analysis)
+    assert _simulated(file, "--swing", "2")["rolledBackForHarm"] <= 0.2
+
+
+def test_a_plan_of_blue_green_has_its_thresholds_and_its_wait(tmp_path: Path) -> None:
+    drift = {"name": "drift", "role": "guard", "threshold": {"query": "d", "max": 0.25, "failureLimit": 3}}
+    strategy = {"blueGreen": {"autoPromotionEnabled": False, "scaleDownDelay": "30s"}}
+    file = _file(tmp_path, strategy=strategy, analysis={"interval": "10s", "metrics": [drift]})
+    preview, switched = json.loads(_run("plan", "-f", file, "--rps", "20", "--json"))
+    assert (preview["weight"], preview["untilPromoted"]) == (0, True)
+    assert (switched["weight"], switched["pauseSeconds"]) == (100, 30)
+    assert preview["metrics"][0]["harmSeconds"] == 40
+    assert "until promoted" in _run("plan", "-f", file, "--rps", "20")
+
+
+def test_a_plan_says_that_samples_come_after_the_deadline(file: Path) -> None:
+    assert "it would time out" in _run("plan", "-f", str(file), "--rps", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--harm", "ctr=0.04"), "below stable's 0.03"),
+        (("--baseline", "ctr=0.03:-1"), "a deviation of 0 or more"),
+        (("--baseline", "ctr=0.03", "--baseline", "ctr=0.02"), "each metric once"),
+        (("--baseline", "ctr=nan"), "a finite number"),
+    ],
+)
+def test_a_plan_of_rates_that_make_no_sense_is_refused(file: Path, words: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(app, ["plan", "-f", str(file), "--rps", "20", *words])
+    assert said in str(done.exception)
+
+
+def test_a_file_is_refused_as_the_api_server_would(tmp_path: Path) -> None:
+    twice = ANALYSIS | {"metrics": [ERRORS, ERRORS]}
+    done = CliRunner().invoke(app, ["simulate", "-f", _file(tmp_path, analysis=twice), "--rps", "20"])
+    assert "spec.analysis.metrics[1]: Duplicate value: name 'errors'" in str(done.exception)
+
+
+def test_a_file_is_read_from_stdin(file: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", "-f", "-", "--rps", "20", "--json"], input=file.read_text())
+    assert [step["weight"] for step in json.loads(done.stdout)] == [5, 50]
+
+
 def test_the_plan_is_about_what_simulated_rollouts_take(file: Path) -> None:
     """The median simulated rollback of a harm at a fixed weight lies near the planned time."""
     steps = [{"setWeight": 50}, {"pause": {"duration": "2h"}}]

@@ -165,6 +165,15 @@ def test_both_routes_carry_the_same_weights() -> None:
     assert http["spec"]["hostnames"] != grpc["spec"]["hostnames"]
 
 
+def test_answers_name_their_revision_where_a_header_is_given_for_it() -> None:
+    owner = deployment(routing=BOTH | {"revisionHeader": "x-tidegate-revision"})
+    for route in route_objects(owner, NOBODY, {revision(GOOD): 95, revision(NEXT): 5}):
+        for backend in route["spec"]["rules"][0]["backendRefs"]:
+            (told,) = backend["filters"][0]["responseHeaderModifier"]["set"]
+            assert told["name"] == "x-tidegate-revision"
+            assert backend["name"].endswith(told["value"])
+
+
 def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
     http, grpc = route_objects(deployment(routing=BOTH), NOBODY, {revision(GOOD): 100})
     paths = {match["path"]["value"] for match in http["spec"]["rules"][0]["matches"]}

@@ -297,12 +297,6 @@ def test_an_edited_delay_does_not_turn_the_switch_back() -> None:
     assert shares(story.look()) == {revision(NEXT): 100}
 
 
-def test_an_objective_that_is_not_listed_holds_with_a_sentence() -> None:
-    steps = [{"setWeight": 5}, {"analysis": {"objectives": ["cvr"]}}, {"setWeight": 50}]
-    story = canarying(strategy={"canary": {"steps": steps}}).judged((0, 900), (0, 120), 2)
-    assert "names cvr, which spec.analysis.metrics does not have" in (story.status.message or "")
-
-
 def canarying_at(weight: int, **spec: Any) -> Story:
     """Version 2 has come to a weight, with samples enough for each one before."""
     story = serving(**spec)

@@ -41,6 +41,16 @@ def test_a_person_goes_back_at_once_and_the_source_s_version_stays_away(named: s
     assert shares(story.decision) == {revision(GOOD): 100}
 
 
+def test_the_history_tells_of_the_revision_that_a_person_left() -> None:
+    story = _promoted()
+    story.annotations = {UNDO_TO: "1"}
+    story.looks(10)
+    left, back = story.status.history[-2:]
+    assert (left.revision.version, left.outcome, left.reason) == ("2", "aborted", "Undone")
+    assert (back.revision.version, back.outcome, back.reason) == ("1", "promoted", "Undone")
+    assert "gave way: a person went back to version 1" in left.message
+
+
 def test_an_undo_kept_in_git_does_not_act_twice() -> None:
     story = _promoted()
     story.annotations = {UNDO_TO: revision(GOOD)}

@@ -1,0 +1,146 @@
+"""`plan`: how long each step needs to see a harm, before anybody's traffic is at stake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tidegate_api.errors import TidegateError
+from tidegate_api.model_deployment import Metric, ModelDeployment
+from tidegate_operators.cli.files import File, Name, read_deployment
+from tidegate_operators.cli.tables import Row, Sheet, length, print_sheet
+from tidegate_operators.cli.traffic import RATES, Json, Rps, both_sides, is_share, parse_rates
+from tidegate_operators.rollout.power import Sight, StepPlan, plan_steps
+from tidegate_operators.rollout.simulation import Rate
+
+__all__ = ["plan_command"]
+
+_COLUMNS = ("WEIGHT", "PAUSE", "AT-LEAST", "METRIC", "MIN-SAMPLES", "HARM", "SEEN-AFTER", "LEAST-SEEN")
+_NOTHING = "-"
+
+
+def plan_command(
+    filename: File,
+    rps: Rps,
+    baseline: Annotated[list[str] | None, typer.Option("--baseline", help=f"Stable's rates: {RATES}")] = None,
+    harm: Annotated[
+        list[str] | None,
+        typer.Option("--harm", help="The canary's rates to be seen; default: worse by twice the margin and a tenth."),
+    ] = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Say how long each step takes, how long it needs to see a given harm, and the least harm that it can see.
+
+    One request is taken for one trial of each metric. A threshold is read once an interval, of the canary alone.
+
+    Example: kubectl tidegate plan -f md.yaml --rps 200 --baseline ctr=0.03 --harm ctr=0.02
+    """
+    deployment = read_deployment(filename, name)
+    stable = parse_rates(baseline or [], deployment, "--baseline", of_stable=True)
+    rates = _with_harm(deployment, stable, parse_rates(harm or [], deployment, "--harm"))
+    steps = plan_steps(deployment, rates, rps)
+    if as_json:
+        sys.stdout.write(json.dumps([_step_json(step) for step in steps], indent=2) + "\n")
+    else:
+        print_sheet(Sheet(_COLUMNS, tuple(row for step in steps for row in _rows(deployment, step))), Console())
+
+
+def _with_harm(
+    deployment: ModelDeployment, stable: Mapping[str, Rate], canary: Mapping[str, Rate]
+) -> dict[str, tuple[Rate, Rate]]:
+    """Stable's and the harmful canary's rate of every metric; of a threshold, a reading beyond its bounds."""
+    usual = both_sides(deployment, stable, {})
+    found = {}
+    for metric in deployment.spec.analysis.metrics:
+        base = usual[metric.name][0]
+        worse = canary.get(metric.name) or _worse(metric, base)
+        if metric.compares and _sign(metric) * (worse.mean - base.mean) <= 0:
+            raise _no_harm(metric, base, worse)
+        found[metric.name] = (base, worse)
+    return found
+
+
+def _worse(metric: Metric, base: Rate) -> Rate:
+    """Worse than the base by twice the margin and a tenth of the rate."""
+    if metric.threshold is not None:
+        beyond = metric.threshold.max if metric.threshold.max is not None else metric.threshold.min or 0.0
+        return Rate(beyond + (1 if metric.threshold.max is not None else -1) * max(abs(beyond), 1.0) / 10)
+    mean = base.mean + _sign(metric) * (2 * (metric.margin or 0.0) + abs(base.mean) / 10)
+    return Rate(min(max(mean, 0.0), 1.0) if is_share(metric) else mean, base.deviation)
+
+
+def _sign(metric: Metric) -> float:
+    return -1.0 if metric.higher_is_better else 1.0
+
+
+def _no_harm(metric: Metric, base: Rate, worse: Rate) -> TidegateError:
+    way = "below" if metric.higher_is_better else "above"
+    return TidegateError(
+        resource="kubectl tidegate",
+        field="--harm",
+        value=f"{metric.name}={worse.mean:g}",
+        expected=f"a rate {way} stable's {base.mean:g}, for that way lies harm",
+        remedy="state another rate by --harm, or stable's by --baseline",
+    )
+
+
+def _step_json(step: StepPlan) -> dict[str, Any]:
+    metrics = [
+        {
+            "metric": s.metric,
+            "harm": s.harm,
+            "leastHarm": s.least_harm,
+            "minSamplesSeconds": s.samples_seconds,
+            "harmSeconds": s.harm_seconds,
+        }
+        for s in step.sights
+    ]
+    facts = {"weight": step.weight, "pauseSeconds": step.pause_seconds, "untilPromoted": step.until_promoted}
+    return facts | {"leastSeconds": step.least_seconds, "deadlineSeconds": step.deadline_seconds, "metrics": metrics}
+
+
+def _rows(deployment: ModelDeployment, step: StepPlan) -> Iterator[Row]:
+    pause = [length(step.pause_seconds)] if step.pause_seconds else []
+    pause += ["until promoted"] if step.until_promoted else []
+    head = (f"{step.weight}%", " + ".join(pause) or _NOTHING, length(step.least_seconds))
+    if not step.sights:
+        empty = (_NOTHING,) * (len(_COLUMNS) - len(head))
+        yield Row((*head, *empty), "Nothing is judged here: the step is left when its pauses have passed.")
+    metrics = {metric.name: metric for metric in deployment.spec.analysis.metrics}
+    for sight in step.sights:
+        yield Row((*head, *_cells(sight)), _verdict_on(metrics[sight.metric], step, sight))
+
+
+def _cells(sight: Sight) -> Iterable[str]:
+    yield sight.metric
+    yield _NOTHING if sight.samples_seconds is None else length(sight.samples_seconds)
+    yield f"{sight.harm:+.4g}"
+    yield "never" if sight.harm_seconds is None else length(sight.harm_seconds)
+    yield _NOTHING if sight.least_harm is None else f"{sight.least_harm:+.3g}"
+
+
+def _verdict_on(metric: Metric, step: StepPlan, sight: Sight) -> str:
+    if metric.threshold is not None:
+        return _on_threshold(metric, sight)
+    if (sight.samples_seconds or 0.0) > step.deadline_seconds and not step.until_promoted:
+        return f"minSamples come after the deadline of this step, {length(step.deadline_seconds)}: it would time out."
+    if sight.harm_seconds is None:
+        return "The margin tolerates this, or it would take more than a year to see."
+    if sight.harm_seconds <= step.least_seconds:
+        return "Seen at this step."
+    if sight.least_harm is None:
+        return "No harm at all can be seen in so short a step: a longer pause or a greater weight would show it here."
+    return "Seen later, if at all: a longer pause or a greater weight would show it here."
+
+
+def _on_threshold(metric: Metric, sight: Sight) -> str:
+    if sight.harm_seconds is None:
+        return f"A reading of {sight.harm:g} is within the bounds."
+    failures = (metric.threshold.failure_limit if metric.threshold else 0) + 1
+    return f"Rolled back after {failures} failed readings, one an interval, of {sight.harm:g} for example."
