@@ -64,7 +64,7 @@ def admit(body: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
         raise _foreign(body, origin)
     schema = _schema(kind)
     kept = {key: value for key, value in body.items() if key != "status"}
-    found = _defaulted(kept, schema)
+    found: dict[str, Any] = _defaulted(kept, schema)
     refusals = (
         [*_unnamed(name), *_unknown(kept["spec"], schema["properties"]["spec"], "spec")] if "spec" in kept else []
     )
@@ -214,4 +214,4 @@ def _expected(error: SchemaError) -> str:
         "minItems": f"{bound} entries or more",
         "maxItems": f"{bound} entries or fewer",
     }
-    return words.get(str(error.validator), error.message)
+    return words.get(str(error.validator), str(error.message))

@@ -121,7 +121,9 @@ def test_a_test_s_shares_are_exact_and_nobody_flips(shop: Live, trained: Trained
             now = requests_of(shop.addresses, name, stable)[0] - before, requests_of(shop.addresses, name, canary)[0]
             return now == wanted, f"{now}, wanted {wanted}"
 
-        shop.cluster.wait(counted, 30, "each side has had its buckets, and whoever has no bucket is counted for neither")
+        shop.cluster.wait(
+            counted, 30, "each side has had its buckets, and whoever has no bucket is counted for neither"
+        )
 
 
 def test_pods_are_made_anew_without_a_lost_request(shop: Live, trained: Trained, bodies: Path, tmp_path: Path) -> None:
