@@ -130,3 +130,10 @@ def test_resume_without_a_pause_says_so(rolling: ModelDeployment) -> None:
 
 def test_machines_are_spared_the_managed_fields(rolling: ModelDeployment) -> None:
     assert "managedFields" not in _run(rolling.metadata.namespace, "get", "--json").stdout
+
+
+def test_a_verb_that_was_asked_before_says_so(rolling: ModelDeployment) -> None:
+    assert _run(rolling.metadata.namespace, "pause", "ctr-ranker").returncode == 0
+    again = _run(rolling.metadata.namespace, "pause", "ctr-ranker")
+    assert again.returncode == 1
+    assert "already" in again.stderr

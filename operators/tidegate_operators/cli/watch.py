@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from threading import Event
 from typing import Annotated, Any
 
@@ -33,23 +35,51 @@ def watch_command(
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between looks.")] = 2.0,
     until_done: Annotated[bool, typer.Option("--until-done", help="End when no rollout is under way.")] = False,
 ) -> None:
-    """Show a rollout as it goes: steps, weights, pods, evidence, time left. Ends with Ctrl-C.
+    """Show a rollout as it goes: steps, weights, pods, evidence, time left. In a pipe, a line for each change.
 
-    With --until-done it ends with exit code 0 when stable is what the source names, and 1 when that was rejected.
+    Ends with Ctrl-C. With --until-done it ends with exit code 0 when stable is what the source names, and 1 when that
+    was rejected.
 
     Example: kubectl tidegate watch ctr-ranker --until-done
     """
-    connection = Connection(namespace)
-    console, pause = Console(), Event()
-    with Live(console=console, auto_refresh=False, screen=False) as live:
-        while True:
-            found = ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
-            live.update(view(found, connection.servers(name), datetime.now(UTC)), refresh=True)
-            if until_done and found.status.canary is None and found.status.phase not in (None, "Pending"):
-                break
-            pause.wait(every)
+    connection, console = Connection(namespace), Console()
+    looks = _looks(connection, name, every, until_done)
+    found = _show(connection, looks, console) if console.is_terminal else _tell(looks)
     if found.status.rejected is not None:
         raise typer.Exit(_OVER)
+
+
+def _looks(connection: Connection, name: str, every: float, until_done: bool) -> Iterator[ModelDeployment]:
+    """The deployment, look by look."""
+    pause = Event()
+    while True:
+        found = ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
+        yield found
+        if until_done and found.status.canary is None and found.status.phase not in (None, "Pending"):
+            return
+        pause.wait(every)
+
+
+def _show(connection: Connection, looks: Iterator[ModelDeployment], console: Console) -> ModelDeployment:
+    """A picture that is drawn anew at each look; returns the last one."""
+    found = next(looks)
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        for each in chain([found], looks):
+            found = each
+            live.update(view(found, connection.servers(found.metadata.name), datetime.now(UTC)), refresh=True)
+    return found
+
+
+def _tell(looks: Iterator[ModelDeployment]) -> ModelDeployment:
+    """One line whenever it says something else; returns the last one."""
+    said = ""
+    for found in looks:
+        line = f"{found.status.phase or 'Pending'}  {found.status.weight}%  {explanation(found)}"
+        if line != said:
+            sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S}  {line}\n")
+            sys.stdout.flush()
+        said = line
+    return found
 
 
 def view(found: ModelDeployment, servers: Iterable[dict[str, Any]], now: datetime) -> RenderableType:
@@ -122,11 +152,19 @@ def _evidence(evidence: Iterable[Evidence]) -> RenderableType:
 def _cells(item: Evidence) -> tuple[str, ...]:
     if item.value is not None:
         return (f"{item.value:g}", "", "", "", f"{item.failures} failed", "")
-    interval = "" if item.low is None or item.high is None else f"{item.low:+.4f} to {item.high:+.4f}"
+    interval = "" if item.low is None or item.high is None else f"{item.low:+z.4f} to {item.high:+z.4f}"
     samples = f"{item.step_samples.canary:.0f} / {item.step_samples.stable:.0f}"
     spent = "" if item.error_spent is None else f"{item.error_spent:.3g} of {item.error_level or 0:.3g}"
-    difference = "" if item.difference is None else f"{item.difference:+.4f}"
-    return (_rate(item.canary), _rate(item.stable), difference, interval, spent, samples)
+    return (_rate(item.canary), _rate(item.stable), _difference(item), interval, spent, samples)
+
+
+def _difference(item: Evidence) -> str:
+    """Compared within intervals; before there is any spread to weigh these by, of the totals."""
+    if item.difference is not None:
+        return f"{item.difference:+z.4f}"
+    if item.canary.rate is None or item.stable.rate is None:
+        return ""
+    return f"{item.canary.rate - item.stable.rate:+z.4f}"
 
 
 def _rate(side: Tally) -> str:

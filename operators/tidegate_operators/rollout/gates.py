@@ -12,10 +12,14 @@ __all__ = ["Room", "feature_gate", "room_for"]
 
 
 def feature_gate(model: ResolvedModel, views: Iterable[View]) -> Failure | None:
-    """The first FeatureView that the model could not read, if any: missing, not Ready, or of another schema."""
+    """The FeatureViews that the model could not read, if any: missing, not Ready, or of another schema.
+
+    The reason is the first one's; the sentence tells of all.
+    """
     known = {view.name: view for view in views}
-    found = (_unreadable(name, schema, known.get(name)) for name, schema in sorted(model.feature_views.items()))
-    return next((failure for failure in found if failure is not None), None)
+    tried = (_unreadable(name, schema, known.get(name)) for name, schema in sorted(model.feature_views.items()))
+    found = [failure for failure in tried if failure is not None]
+    return Failure(found[0].reason, " ".join(failure.message for failure in found)) if found else None
 
 
 def _unreadable(name: str, schema: str, view: View | None) -> Failure | None:

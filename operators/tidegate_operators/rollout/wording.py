@@ -55,7 +55,7 @@ def _is_share(metric: Metric) -> bool:
 
 
 def _amount(metric: Metric, value: float, sign: str = "") -> str:
-    return f"{100 * value:{sign}.2f} %" if _is_share(metric) else f"{value:{sign}.4g}"
+    return f"{100 * value:{sign}z.2f} %" if _is_share(metric) else f"{value:{sign}z.4g}"
 
 
 def share_of(deployment: ModelDeployment, weight: int) -> str:

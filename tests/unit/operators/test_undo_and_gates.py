@@ -127,6 +127,17 @@ def test_a_model_whose_features_cannot_be_read_is_not_rolled_out(
     assert story.status.canary is not None
 
 
+def test_every_view_that_cannot_be_read_is_named() -> None:
+    story = serving()
+    story.model = NEXT.model_copy(
+        update={"feature_views": {"user-activity": "sha256:one", "user-history": "sha256:two"}}
+    )
+    story.look()
+    message = story.status.message or ""
+    assert "FeatureView user-activity" in message
+    assert "FeatureView user-history" in message
+
+
 def _conditions(story: Story, decision: Decision, views: tuple[View, ...] = ()) -> dict[str, tuple[str, str]]:
     observed = obeyed(decision, story.model, views=views)
     status = summarize(story.deployment(), observed, decision, story.now)

@@ -35,6 +35,10 @@ def test_a_rollout_shows_steps_weights_pods_evidence_and_time_left() -> None:
         assert part in shown, part
 
 
+def test_a_rollout_without_an_error_on_either_side_shows_no_difference_as_such() -> None:
+    assert "+0.0000" in _picture(canarying().judged((0, 900), (0, 40), count=2))
+
+
 def test_a_rollout_that_ended_shows_how() -> None:
     story = canarying()
     story.judged((0, 900), (30, 100), count=4)
