@@ -56,8 +56,7 @@ from live import (
 )
 
 from tidegate_demo.traffic import Counts, Running, traffic
-from tidegate_operators.handlers.evidence import SETTLE
-from tidegate_operators.rollout.steps import grid_floor
+from tidegate_operators.rollout.steps import SETTLE, grid_floor
 
 NAME, ALIAS = "ranker", "delivery"
 WEIGHTS = (1, 5, 20, 100)

@@ -13,12 +13,10 @@ from tidegate_operators.adapters.prometheus import UNREACHABLE, Prometheus
 from tidegate_operators.rollout.counting import Series, mean_windows, windows
 from tidegate_operators.rollout.observed import Estimate, Failure, Window
 from tidegate_operators.rollout.profiles import Profile, Question, question, track, unseen
-from tidegate_operators.rollout.steps import grid_floor
+from tidegate_operators.rollout.steps import SETTLE, grid_floor
 
-__all__ = ["SETTLE", "read_evidence"]
+__all__ = ["read_evidence"]
 
-# A sample stamped before a grid point may reach Prometheus a moment after it.
-SETTLE = timedelta(seconds=2)
 # Catching up after an outage goes by this many intervals a look.
 _MOST_INTERVALS = 500
 # Counters are looked up from so long before, so that one whose last scrape failed is not taken for a new one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.posting.enabled = False
     neighbours = connect(os.environ)
     aliases = AliasWatch()
+    memo.marks = {}
     memo.keeper = keeper = Keeper(lambda key: reconcile(key, neighbours, aliases))
     loop = asyncio.get_running_loop()
     memo.tasks = [loop.create_task(_follow_aliases(keeper, neighbours, aliases))]
@@ -99,12 +101,24 @@ def _versions(neighbours: Neighbours) -> dict[tuple[str, str], str] | None:
 @kopf.on.event(API_VERSION, "modeldeployments")
 @kopf.on.event(API_VERSION, "featureviews")
 async def resource_changed(body: kopf.Body, type: str | None, memo: kopf.Memo, **_: Any) -> None:
-    """A resource was listed, added or changed: look at it. It was deleted: its objects go with it, by their owner."""
+    """A resource was listed, added or changed: look at it. It was deleted: its objects go with it, by their owner.
+
+    A status that the operator wrote itself is no news.
+    """
     key = (str(body["kind"]), str(body["metadata"]["namespace"]), str(body["metadata"]["name"]))
     if type == "DELETED":
+        memo.marks.pop(key, None)
         memo.keeper.forget(key)
-    else:
+    elif type != "MODIFIED" or memo.marks.get(key) != _mark(body):
+        memo.marks[key] = _mark(body)
         memo.keeper.keep(key)
+
+
+def _mark(body: kopf.Body) -> tuple[Any, ...]:
+    """What people and other programs say by a resource: everything but its status."""
+    metadata = body["metadata"]
+    parts = (metadata.get(name) for name in ("generation", "deletionTimestamp", "annotations", "labels"))
+    return (metadata["uid"], *(dict(part) if isinstance(part, Mapping) else part for part in parts))
 
 
 @kopf.on.event("apps/v1", "deployments", labels={DEPLOYMENT_LABEL: kopf.PRESENT})

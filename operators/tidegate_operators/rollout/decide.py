@@ -8,7 +8,7 @@ place.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tidegate_api.annotations import ABORT, OF_A_ROLLOUT, PAUSE
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
@@ -19,18 +19,10 @@ from tidegate_operators.rollout.judgement import harm
 from tidegate_operators.rollout.observed import Announcement, Decision, Observed, Plan
 from tidegate_operators.rollout.progress import is_settled, proceed, replan
 from tidegate_operators.rollout.source import follow_source
+from tidegate_operators.rollout.timing import DRAIN, next_look
 from tidegate_operators.rollout.wording import capital, ignored_sentence, share_of
 
 __all__ = ["decide"]
-
-_BUSY = timedelta(seconds=2)
-# A first revision waits for pods and routes, which wake the operator; what else stands in the way, nobody tells of.
-_WAITING = timedelta(seconds=5)
-# Whatever changes wakes the operator: the resource, its servers and routes, the registry's alias.
-_IDLE = timedelta(minutes=10)
-# A gateway drops a cluster and its route by separate streams: a revision is kept in the routes with weight 0 for this
-# long after its traffic is gone, so that no request meets a cluster that is no longer there.
-_DRAIN = timedelta(seconds=20)
 
 
 def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> Decision:
@@ -48,20 +40,9 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
         plans=_plans(deployment, observed, status),
         weights=weights_of(status),
         announcements=course.announcements,
-        requeue=_requeue(observed, course),
+        requeue=next_look(deployment, observed, course, now),
         blocked=course.blocked,
     )
-
-
-def _requeue(observed: Observed, course: Course) -> timedelta:
-    status = course.status
-    if status.canary is not None and status.stable is None:
-        return _WAITING
-    if status.canary or status.retiring:
-        return _BUSY
-    if observed.model is None or observed.model_failure or course.blocked or observed.routes.failure:
-        return _WAITING
-    return _IDLE if is_settled(observed, status) else _BUSY
 
 
 def _run_canary(
@@ -147,7 +128,7 @@ def _let_go(observed: Observed, course: Course, now: datetime) -> Course:
     wanted = {revision.hash for revision in status.live}
     leaving = [r for r in status.retiring if r.revision.hash not in wanted]
     if is_settled(observed, status):
-        return course.with_status(retiring=[r for r in leaving if now - r.since < _DRAIN])
+        return course.with_status(retiring=[r for r in leaving if now - r.since < DRAIN])
     return course.with_status(retiring=[r.model_copy(update={"since": now}) for r in leaving])
 
 

@@ -21,7 +21,7 @@ from tidegate_operators.rollout.evidence import start_step
 from tidegate_operators.rollout.judgement import lacking_samples, unproven, unread
 from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.steps import FULL, Stage, grid_floor, time_allowed
-from tidegate_operators.rollout.wording import capital, seconds, share_of
+from tidegate_operators.rollout.wording import capital, clock, seconds, share_of
 
 __all__ = ["is_settled", "proceed", "replan"]
 
@@ -136,13 +136,13 @@ def _reason_to_hold(
         return _not_in_force(deployment, observed, course, canary, stage)
     where = _where(deployment, course, canary)
     if now - canary.weight_since < stage.keep:
-        return f"{where}: stable stays beside it for {seconds(stage.keep - (now - canary.weight_since))} more"
+        return f"{where}: stable stays beside it until {clock(canary.weight_since + stage.keep)}"
     if asked(deployment, PROMOTE, canary) or course.status.stable is None or canary.undo:
         return None
     if stage.until_promoted:
         return f"{where}: waits until it is promoted by the annotation {PROMOTE}={canary.revision.hash}"
     if now - canary.weight_since < stage.pause:
-        return f"{where}: pauses for {seconds(stage.pause - (now - canary.weight_since))} more"
+        return f"{where}: pauses until {clock(canary.weight_since + stage.pause)}"
     return _lacking_evidence(deployment, observed, course, canary, stage, where)
 
 

@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from tidegate_api.model_deployment import AbTest, BlueGreen, Canary, ModelDeployment, Step
 
-__all__ = ["FULL", "Stage", "canary_replicas", "given_up", "grid_floor", "stages", "time_allowed"]
+__all__ = ["FULL", "SETTLE", "Stage", "canary_replicas", "given_up", "grid_floor", "stages", "time_allowed"]
 
 FULL = 100
+SETTLE = timedelta(seconds=2)
+"""A sample stamped before a grid point may reach Prometheus a moment after it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NONE = timedelta(0)
 # What users who choose the new revision by a header's value are taken to be, where pods are counted.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, ModelDeployment, RevisionStatus, Tally
 from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.steps import FULL
 
-__all__ = ["capital", "ignored_sentence", "metric_sentence", "seconds", "share_of"]
+__all__ = ["capital", "clock", "ignored_sentence", "metric_sentence", "seconds", "share_of"]
 
 
 def metric_sentence(analysis: Analysis, metric: Metric, item: Evidence) -> str:
@@ -75,6 +75,11 @@ def ignored_sentence(annotation: str, value: str, canary: RevisionStatus | None)
 def seconds(duration: timedelta) -> str:
     """A duration in whole seconds."""
     return f"{duration.total_seconds():.0f} s"
+
+
+def clock(moment: datetime) -> str:
+    """A moment that a sentence names: it stays the same while time passes, as a countdown would not."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def capital(text: str) -> str:

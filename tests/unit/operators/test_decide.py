@@ -103,7 +103,7 @@ def test_the_deadline_leaves_out_pauses() -> None:
     story = canarying(strategy={"canary": {"steps": steps}})
     story.looks(115)
     assert story.status.canary is not None
-    assert "pauses for" in (story.status.message or "")
+    assert "pauses until" in (story.status.message or "")
 
 
 def test_a_paused_rollout_stays_and_outlives_the_deadline() -> None:
