@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,20 +145,22 @@ def tidegate(shop: Live, trained: Trained, scratch: Path) -> Iterator[Contender]
     settings = CANARY | {"analysis": SLOWER}
     shop.name_version(trained.first, ALIAS)
     shaped(shop, 1, settings)
-    asked: list[Version] = [trained.first]
+    asked: list[tuple[Version, datetime]] = []
 
     def begin(version: Version) -> None:
-        asked.append(version)
+        asked.append((version, datetime.now(UTC).replace(microsecond=0)))
         shop.name_version(version, ALIAS)
 
     def ended() -> tuple[str, str]:
+        (version, since) = asked[-1]
+
         def over(found: Any) -> bool:
             verdict, status = found.status.verdict, found.status
-            told = verdict is not None and verdict.revision.version == asked[-1].number
-            back = status.stable.version == asked[-1].number and status.rejected is None
+            told = verdict is not None and verdict.revision.version == version.number and verdict.at >= since
+            back = status.stable.version == version.number and status.rejected is None
             return status.canary is None and not status.retiring and (told or back)
 
-        found = shop.wait_for(NAME, over, 900, f"the rollout of version {asked[-1].number} ends")
+        found = shop.wait_for(NAME, over, 900, f"the rollout of version {version.number} ends")
         verdict = found.status.verdict
         assert verdict is not None
         return verdict.outcome, f"{NAME}-{verdict.revision.hash}"
@@ -251,11 +254,14 @@ def pod_template(shop: Live) -> dict[str, Any]:
 
 
 def deployment(shop: Live, template: dict[str, Any], version: Version) -> dict[str, Any]:
-    """Those pods with another package, selected as Flagger wants it."""
+    """Those pods with another package, selected as Flagger wants it; its client knows no `preStop.sleep` yet."""
     spec = copy.deepcopy(template["spec"])
     command = spec["initContainers"][0]["command"]
     for option, value in (("--uri", version.uri), ("--digest", version.digest)):
         command[command.index(option) + 1] = value
+    server = next(each for each in spec["containers"] if "lifecycle" in each)
+    seconds = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    server["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(seconds)]}}}
     labels = {"app": PEER}
     spec["topologySpreadConstraints"] = []
     return {

@@ -26,14 +26,19 @@ class AliasWatch:
         self._lock = Lock()
 
     def saw(self, key: Key, deployment: ModelDeployment) -> None:
-        """A deployment was looked at: remember what it follows."""
+        """A deployment is looked at: remember what it follows.
+
+        Its status says what was named before this look, which is older than what `moved` has seen since: a version is
+        taken from there only where none is known yet.
+        """
         source = deployment.spec.model.registry
         with self._lock:
             if source is None:
                 self._followers.pop(key, None)
-            else:
-                known = deployment.status.source
-                self._followers[key] = ((source.name, source.alias), known.version if known else None)
+                return
+            alias, known = (source.name, source.alias), deployment.status.source
+            if self._followers.get(key, (None, None))[0] != alias:
+                self._followers[key] = (alias, known.version if known else None)
 
     def forget(self, key: Key) -> None:
         """A deployment is gone."""

@@ -97,6 +97,18 @@ def test_a_moved_alias_wakes_its_deployment_once() -> None:
     assert watch.moved({alias: "2"}) == []
 
 
+def test_an_alias_that_goes_there_and_back_wakes_its_deployment_each_time() -> None:
+    """A look begins with the status of the look before, which names the version before."""
+    watch = AliasWatch()
+    alias = ("ctr-ranker", "challenger")
+    for version in ("1", "2", "1", "2"):
+        _follows(watch)
+        watch.moved({alias: version})
+        _follows(watch)
+        assert watch.moved({alias: version}) == []
+        assert watch.moved({alias: "3" if version == "2" else "2"}) == [KEY]
+
+
 def test_a_registry_that_falls_silent_or_speaks_again_wakes_all() -> None:
     watch = AliasWatch()
     _follows(watch)
