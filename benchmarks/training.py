@@ -26,8 +26,8 @@ from criteo_shaped import CATEGORIES, NUMBERS, SIZES, write
 
 FUXICTR, DEEPCTR = "fuxictr==2.3.10", "deepctr-torch==0.3.0"
 BATCH, DIM, HIDDEN = 4096, 16, (128, 64)
-SPARSE_RATE = 0.07
-SPARSE_RATES, ADAM_RATES = (0.02, 0.04, 0.07, 0.12, 0.2), (0.0003, 0.001, 0.003, 0.01, 0.03)
+SPARSE_RATE = 0.04
+SPARSE_RATES, ADAM_RATES = (0.01, 0.02, 0.04, 0.07, 0.12), (0.0003, 0.001, 0.003, 0.01, 0.03)
 _SKIPPED = 10
 Row = dict[str, Any]
 

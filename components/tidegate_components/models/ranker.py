@@ -20,7 +20,10 @@ from tidegate_components.models.wide_deep import WideDeep
 __all__ = ["LANES", "Ranker", "table_widths"]
 
 LANES = 4
-"""fbgemm wants widths in multiples of four: the first-order weight of an id is the sum of its row's last four lanes."""
+"""fbgemm wants widths in multiples of four: the first-order weight of an id is the mean of its row's last four lanes.
+
+Of their sum the gradients would be four times as great, and outweigh those of the vector, whose step size they share.
+"""
 
 _NETS: dict[str, type[WideDeep] | type[DeepFM] | type[DCNv2] | type[DLRM]] = {
     "wide_deep": WideDeep,
@@ -60,6 +63,6 @@ class Ranker(nn.Module):
         if not self.pool.trivial:
             there = self.pool.there(ids)
             vectors, lanes = self.pool(vectors, there), lanes * there[:, :, None]
-        linear = lanes.sum(dim=(1, 2)) + crosses.sum(dim=1)
+        linear = (lanes.sum(dim=(1, 2)) + crosses.sum(dim=1)) / LANES
         logits: Tensor = self.net(Seen(vectors, linear, torch.cat([self.scale(dense), taste], dim=1)))
         return logits

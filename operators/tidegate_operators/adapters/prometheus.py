@@ -1,9 +1,9 @@
-"""Prometheus: counters on a grid, and a scalar now. API: https://prometheus.io/docs/prometheus/latest/querying/api/."""
+"""Prometheus: counters and numbers on a grid. API: https://prometheus.io/docs/prometheus/latest/querying/api/."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,8 +32,17 @@ class Prometheus:
         found = self._get("query_range", query=selector, start=_unix(grid[0]), end=_unix(grid[-1]), step=step)
         return [_series(item, grid) for item in found["result"]]
 
+    def numbers(self, query: str, moments: Sequence[datetime]) -> list[float | None]:
+        """What a query that yields one number yields at each moment of an even grid; none where it yields nothing."""
+        if len(moments) == 1:
+            return [self.scalar(query, moments[0])]
+        step = (moments[1] - moments[0]).total_seconds()
+        found = self._get("query_range", query=query, start=_unix(moments[0]), end=_unix(moments[-1]), step=step)
+        samples = {at: value for item in reversed(found["result"]) for at, value in _samples(item)}
+        return [samples.get(_at(moment)) for moment in moments]
+
     def scalar(self, query: str, at: datetime) -> float | None:
-        """The value of a query that yields one sample; none where it yields nothing."""
+        """The value of a query that yields one number; none where it yields nothing."""
         found = self._get("query", query=query, time=_unix(at))
         if found["resultType"] == "scalar":
             return float(found["result"][1])
@@ -66,8 +75,15 @@ def _unix(moment: datetime) -> str:
     return f"{moment.timestamp():.3f}"
 
 
+def _at(moment: datetime) -> float:
+    return round(moment.timestamp(), 3)
+
+
+def _samples(item: dict[str, Any]) -> Iterator[tuple[float, float]]:
+    return ((round(float(at), 3), float(value)) for at, value in item.get("values", []))
+
+
 def _series(item: dict[str, Any], grid: Sequence[datetime]) -> Series:
-    samples = ((round(float(at), 3), float(value)) for at, value in item.get("values", []))
-    values = {at: value for at, value in samples if math.isfinite(value)}
-    points = tuple(values.get(round(moment.timestamp(), 3)) for moment in grid)
+    values = {at: value for at, value in _samples(item) if math.isfinite(value)}
+    points = tuple(values.get(_at(moment)) for moment in grid)
     return Series(revision=item["metric"].get("tidegate_revision", ""), values=points)

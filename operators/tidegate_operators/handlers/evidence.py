@@ -81,32 +81,39 @@ def _grid(deployment: ModelDeployment, canary: CanaryStatus, now: datetime) -> t
 def _read(look: _Look, metric: Metric) -> list[Window]:
     pairs = list(zip(look.grid, look.grid[1:], strict=False))
     if metric.threshold is not None:
-        query = metric.threshold.query
-        return [Window(metric.name, a, b, value=_number(look, query, look.canary, b)) for a, b in pairs]
+        values = _numbers(look, metric.threshold.query, look.canary)
+        return [Window(metric.name, a, b, value=value) for (a, b), value in zip(pairs, values, strict=True)]
     if metric.external is not None:
-        external = metric.external
-        return [Window(metric.name, a, b, estimates=_estimates(look, external, b)) for a, b in pairs]
+        sides = zip(*(_estimates(look, metric.external, side) for side in (look.stable, look.canary)), strict=True)
+        return [Window(metric.name, a, b, estimates=_both(*found)) for (a, b), found in zip(pairs, sides, strict=True)]
     asked = question(metric, look.profile, track(look.deployment.metadata.name, [look.stable, look.canary]))
     if asked is None:
         raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
     return _answer(look, asked)
 
 
-def _number(look: _Look, query: str, revision: str, at: datetime) -> float | None:
-    return look.prometheus.scalar(query.replace("$track", track(look.deployment.metadata.name, [revision])), at)
+def _numbers(look: _Look, query: str, revision: str) -> list[float | None]:
+    """What a query says of a revision at the end of each interval."""
+    asked = query.replace("$track", track(look.deployment.metadata.name, [revision]))
+    return look.prometheus.numbers(asked, look.grid[1:])
 
 
-def _estimates(look: _Look, external: External, at: datetime) -> tuple[Estimate, Estimate] | None:
+def _both(stable: Estimate | None, canary: Estimate | None) -> tuple[Estimate, Estimate] | None:
     """What somebody else estimates of stable and canary; none unless all of it is there."""
-    stable, canary = (_estimate(look, external, revision, at) for revision in (look.stable, look.canary))
     return (stable, canary) if stable and canary else None
 
 
-def _estimate(look: _Look, external: External, revision: str, at: datetime) -> Estimate | None:
+def _estimates(look: _Look, external: External, revision: str) -> list[Estimate | None]:
+    """What somebody else estimates of one side at the end of each interval."""
     queries = (external.value, external.standard_error, external.sample_size)
-    found = [_number(look, query, revision, at) for query in queries]
-    numbers = [number for number in found if number is not None and math.isfinite(number)]
-    return Estimate(*numbers) if len(numbers) == len(queries) else None
+    rows = zip(*(_numbers(look, query, revision) for query in queries), strict=True)
+    return [_estimate(*row) for row in rows]
+
+
+def _estimate(value: float | None, error: float | None, size: float | None) -> Estimate | None:
+    if value is None or error is None or size is None or not all(map(math.isfinite, (value, error, size))):
+        return None
+    return Estimate(value, error, size)
 
 
 def _answer(look: _Look, asked: Question) -> list[Window]:

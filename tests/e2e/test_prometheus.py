@@ -1,0 +1,28 @@
+"""The real Prometheus answers for many moments at once what it answers for each of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from live import Live
+
+from tidegate_operators.adapters.errors import NeighbourError
+from tidegate_operators.adapters.prometheus import Prometheus
+
+pytestmark = pytest.mark.e2e
+
+STEP = timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("query", ["time()", "vector(3)", "sum(up)", "up{job=~'.+'}", "nosuch_metric", "1 / 0"])
+def test_numbers_of_many_moments_are_those_of_each_one(live: Live, query: str) -> None:
+    prometheus = Prometheus(live.addresses.prometheus)
+    settled = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    moments = [settled + k * STEP for k in range(-6, 0)]
+    assert prometheus.numbers(query, moments) == [prometheus.scalar(query, moment) for moment in moments]
+
+
+def test_a_query_that_is_none_is_refused_with_its_own_words(live: Live) -> None:
+    with pytest.raises(NeighbourError, match="correct the metric"):
+        Prometheus(live.addresses.prometheus).numbers("sum(", [datetime.now(UTC)])
