@@ -94,25 +94,28 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rate", type=float, default=200.0, help="requests a second")
     arguments.add_argument("--harms", type=int, default=3, help="how often the broken version is rolled out")
+    arguments.add_argument("--only", choices=["Tidegate", "Flagger"], help="leave the other out")
     arguments.add_argument("--json", action="store_true", help="print the rows as JSON")
     given = arguments.parse_args()
     live = whole_cluster()
     with tempfile.TemporaryDirectory() as scratch, own_namespace(live) as shop:
         trained = trained_versions(shop, Path(scratch))
-        rows = list(compared(shop, trained, Path(scratch), given.rate, given.harms))
+        rows = list(compared(shop, trained, Path(scratch), given))
     print(json.dumps([asdict(row) for row in rows])) if given.json else show(rows, given.rate)
 
 
-def compared(shop: Live, trained: Trained, scratch: Path, rate: float, harms: int) -> Iterator[Row]:
+def compared(shop: Live, trained: Trained, scratch: Path, given: argparse.Namespace) -> Iterator[Row]:
     """Each contender with the good version, then with the broken one again and again; in between it goes back."""
     bodies = request_bodies(shop, trained, scratch / "bodies.jsonl")
     harmful = request_bodies(shop, trained, scratch / "harm.jsonl", new_users=NEW_USERS)
     for starting in (tidegate, by_flagger):
         with starting(shop, trained, scratch) as contender:
-            yield one(shop, contender, "good", trained.second, bodies, rate, scratch)
-            for _ in range(harms):
-                one(shop, contender, "back", trained.first, bodies, rate, scratch)
-                yield one(shop, contender, "broken", trained.broken, harmful, rate, scratch)
+            if given.only not in (None, contender.who):
+                continue
+            yield one(shop, contender, "good", trained.second, bodies, given.rate, scratch)
+            for _ in range(given.harms):
+                one(shop, contender, "back", trained.first, bodies, given.rate, scratch)
+                yield one(shop, contender, "broken", trained.broken, harmful, given.rate, scratch)
 
 
 def one(shop: Live, by: Contender, told: str, version: Version, bodies: Path, rate: float, scratch: Path) -> Row:
@@ -176,14 +179,20 @@ def by_flagger(shop: Live, trained: Trained, scratch: Path) -> Iterator[Contende
     kubectl.run("apply", "--server-side", "-f", str(definitions))
     kubectl.run("wait", "--for=condition=Established", "-f", str(definitions))
     with account(shop, scratch) as kubeconfig, controller(shop, program, kubeconfig, scratch) as process:
-        template = pod_template(shop)
-        shop.cluster.apply(deployment(shop, template, trained.first))
+        template, attempts = pod_template(shop), [trained.first]
+        shop.cluster.apply(deployment(shop, template, trained.first, trained.first.number))
         for body in canary(shop):
             shop.cluster.apply(body)
         shop.cluster.wait(lambda: (phase(shop) == "Initialized", phase(shop)), 300, "Flagger has made its copy")
 
         def begin(version: Version) -> None:
-            shop.cluster.apply(deployment(shop, template, version))
+            """What it rolled back to it takes for unchanged; what it rolled back, for new only if something differs."""
+            failed = phase(shop) == "Failed"
+            attempts.append(version)
+            mark = f"{version.number}-{len(attempts)}" if version == trained.broken else version.number
+            shop.cluster.apply(deployment(shop, template, version, mark))
+            if failed and version == trained.first:
+                return
             busy = ("Progressing", "WaitingPromotion", "Promoting")
             shop.cluster.wait(lambda: (phase(shop) in busy, phase(shop)), 120, "Flagger has seen the change")
 
@@ -253,7 +262,7 @@ def pod_template(shop: Live) -> dict[str, Any]:
     return found
 
 
-def deployment(shop: Live, template: dict[str, Any], version: Version) -> dict[str, Any]:
+def deployment(shop: Live, template: dict[str, Any], version: Version, mark: str) -> dict[str, Any]:
     """Those pods with another package, selected as Flagger wants it; its client knows no `preStop.sleep` yet."""
     spec = copy.deepcopy(template["spec"])
     command = spec["initContainers"][0]["command"]
@@ -271,7 +280,7 @@ def deployment(shop: Live, template: dict[str, Any], version: Version) -> dict[s
         "spec": {
             "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
+            "template": {"metadata": {"labels": labels, "annotations": {"attempt": mark}}, "spec": spec},
         },
     }
 

@@ -25,6 +25,11 @@ __all__ = ["KINDS", "InvalidResourceError", "Refusal", "admit"]
 
 KINDS: Mapping[str, type[Resource]] = {model.__name__: model for model in (FeatureView, ModelDeployment)}
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_OBJECT_META = (
+    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers",
+    "generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences",
+    "resourceVersion", "selfLink", "uid",
+)  # fmt: skip
 _TYPES = {
     "object": "an object", "array": "a list", "string": "a string", "integer": "a whole number", "number": "a number",
     "boolean": "true or false",
@@ -59,16 +64,13 @@ def admit(body: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
 
     Raises InvalidResourceError with all faults; TidegateError where it is of no kind of this group.
     """
-    kind, name = body.get("kind"), _name(body)
+    kind, name = str(body.get("kind")), _name(body)
     if body.get("apiVersion") != API_VERSION or kind not in KINDS:
         raise _foreign(body, origin)
     schema = _schema(kind)
     kept = {key: value for key, value in body.items() if key != "status"}
     found: dict[str, Any] = _defaulted(kept, schema)
-    refusals = (
-        [*_unnamed(name), *_unknown(kept["spec"], schema["properties"]["spec"], "spec")] if "spec" in kept else []
-    )
-    refusals += _faults(found, schema)
+    refusals = [*_unnamed(name), *_unknown(kept, schema, ""), *_faults(found, schema)]
     if refusals:
         raise InvalidResourceError(f"{kind} {name or '?'}" + (f" ({origin})" if origin else ""), refusals)
     return found
@@ -77,7 +79,9 @@ def admit(body: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
 @cache
 def _schema(kind: str) -> dict[str, Any]:
     schema = openapi(KINDS[kind])
-    return schema | {"properties": {key: value for key, value in schema["properties"].items() if key != "status"}}
+    parts = {key: value for key, value in schema["properties"].items() if key != "status"}
+    metadata = {key: {} for key in _OBJECT_META} | parts["metadata"]["properties"]
+    return schema | {"properties": parts | {"metadata": parts["metadata"] | {"properties": metadata}}}
 
 
 def _name(body: Mapping[str, Any]) -> str:
@@ -102,15 +106,17 @@ def _unnamed(name: str) -> Iterator[Refusal]:
 
 
 def _defaulted(node: Any, schema: Mapping[str, Any]) -> Any:
-    """The node with the defaults of what is unset; numbers are floats where the schema says so, as CEL needs them."""
+    """The node with the defaults of what is unset or null; numbers are of the schema's kind, as CEL needs them."""
     if isinstance(node, Mapping):
         parts = schema.get("properties", {})
-        unset = {key: part["default"] for key, part in parts.items() if key not in node and "default" in part}
-        return {key: _defaulted(value, parts.get(key, {})) for key, value in {**node, **unset}.items()}
+        said = {key: value for key, value in node.items() if value is not None or key not in parts}
+        unset = {key: part["default"] for key, part in parts.items() if key not in said and "default" in part}
+        return {key: _defaulted(value, parts.get(key, {})) for key, value in {**said, **unset}.items()}
     if isinstance(node, list):
         return [_defaulted(item, schema.get("items", {})) for item in node]
-    is_whole = isinstance(node, int) and not isinstance(node, bool)
-    return float(node) if is_whole and schema.get("type") == "number" else node
+    if schema.get("type") == "number" and isinstance(node, int) and not isinstance(node, bool):
+        return float(node)
+    return int(node) if schema.get("type") == "integer" and isinstance(node, float) and node.is_integer() else node
 
 
 def _unknown(node: Any, schema: Mapping[str, Any], path: str) -> Iterator[Refusal]:
@@ -121,11 +127,12 @@ def _unknown(node: Any, schema: Mapping[str, Any], path: str) -> Iterator[Refusa
     if not isinstance(node, Mapping) or "properties" not in schema:
         return
     for key, value in node.items():
+        field = f"{path}.{key}".lstrip(".")
         if key in schema["properties"]:
-            yield from _unknown(value, schema["properties"][key], f"{path}.{key}")
+            yield from _unknown(value, schema["properties"][key], field)
         elif not schema.get("x-kubernetes-preserve-unknown-fields"):
             known = ", ".join(schema["properties"])
-            yield Refusal(path, f'unknown field "{path}.{key}"; {path} has {known}')
+            yield Refusal(path or key, f'unknown field "{field}"; {path or "the object"} has {known}')
 
 
 def _faults(body: dict[str, Any], schema: dict[str, Any]) -> list[Refusal]:
@@ -140,7 +147,7 @@ def _broken(node: Any, schema: Mapping[str, Any], path: str) -> Iterator[Refusal
     """Each rule that does not hold, and each entry of a keyed list that is there twice."""
     for rule in schema.get("x-kubernetes-validations", []):
         if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], node):
-            yield Refusal(path, rule["message"])
+            yield Refusal(path or "metadata.name", rule["message"])
     if isinstance(node, Mapping):
         for key, part in schema.get("properties", {}).items():
             if key in node:
@@ -170,7 +177,7 @@ def _holds(rule: str, node: Any) -> bool:
 
     try:
         return bool(_program(rule).evaluate({"self": json_to_cel(node)}))
-    except (CELEvalError, ValueError):
+    except (CELEvalError, TypeError, ValueError):
         return True
 
 
@@ -194,8 +201,16 @@ def _of_schema(error: SchemaError) -> Refusal:
     if error.validator == "required":
         lacking = re.findall(r"'([^']+)' is a required", error.message)[0]
         return Refusal(f"{path}.{lacking}".lstrip("."), "is required, and not set")
-    hint = next((rule["message"] for rule in error.schema.get("x-kubernetes-validations", [])), "")
-    return Refusal(path, f"is {shown(error.instance)}, expected {_expected(error)}" + (f": {hint}" if hint else ""))
+    rules = error.schema.get("x-kubernetes-validations", []) if "pattern" in error.schema else []
+    hint = "".join(f": {rule['message']}" for rule in rules[:1])
+    return Refusal(path, f"is {_as_written(error.instance)}, expected {_expected(error)}{hint}")
+
+
+def _as_written(value: Any) -> str:
+    """A value as YAML writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return shown(value)
 
 
 def _expected(error: SchemaError) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
-__all__ = ["content_hash", "short_hash"]
+__all__ = ["content_hash", "is_short_hash", "short_hash"]
+
+_SHORT = 8
 
 
 def content_hash(value: Any) -> str:
@@ -17,4 +20,9 @@ def content_hash(value: Any) -> str:
 
 def short_hash(value: Any) -> str:
     """The first 8 digits of the content hash: short enough for the names of objects."""
-    return content_hash(value)[:8]
+    return content_hash(value)[:_SHORT]
+
+
+def is_short_hash(text: str) -> bool:
+    """Whether a text could be a short hash."""
+    return re.fullmatch(f"[0-9a-f]{{{_SHORT}}}", text) is not None

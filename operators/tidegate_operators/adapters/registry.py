@@ -67,18 +67,21 @@ class Registry:
                 return found
 
     def record(self, source: RegistrySource, entry: HistoryEntry, serves: bool) -> None:
-        """Tell the version how its rollout ended; the promoted alias moves to the one that serves. Safe to repeat."""
-        number = entry.revision.version
+        """Tell the version how its rollout ended; the promoted alias moves to the one that serves. Safe to repeat.
+
+        A version belongs to the model that the source named when it was resolved, which may be another one by now.
+        """
+        number, name = entry.revision.version, entry.revision.name or source.name
         if number is None:
             return
-        gone = NeighbourError("ModelNotFound", f"Version {number} of {source.name} is no longer in {self._uri}.")
+        gone = NeighbourError("ModelNotFound", f"Version {number} of {name} is no longer in {self._uri}.")
         facts = {"outcome": entry.outcome, "reason": entry.reason, "message": entry.message}
         for key, value in facts.items():
-            self._tag(source.name, number, f"tidegate.{key}", value, gone)
-        self._call(lambda c: c.update_model_version(source.name, number, description=entry.message), gone)
+            self._tag(name, number, f"tidegate.{key}", value, gone)
+        self._call(lambda c: c.update_model_version(name, number, description=entry.message), gone)
         if entry.outcome == "promoted" and serves and source.promoted_alias:
             alias = source.promoted_alias
-            self._call(lambda c: c.set_registered_model_alias(source.name, alias, number), gone)
+            self._call(lambda c: c.set_registered_model_alias(name, alias, number), gone)
 
     def _tag(self, name: str, number: str, key: str, value: str, gone: NeighbourError) -> None:
         self._call(lambda client: client.set_model_version_tag(name, number, key, value), gone)

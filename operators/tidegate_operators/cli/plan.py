@@ -83,10 +83,10 @@ def _no_harm(metric: Metric, base: Rate, worse: Rate) -> TidegateError:
     way = "below" if metric.higher_is_better else "above"
     return TidegateError(
         resource="kubectl tidegate",
-        field="--harm",
-        value=f"{metric.name}={worse.mean:g}",
+        field=f"--harm {metric.name}",
+        value=worse.mean,
         expected=f"a rate {way} stable's {base.mean:g}, for that way lies harm",
-        remedy="state another rate by --harm, or stable's by --baseline",
+        remedy="state another rate by --harm, or another of stable's by --baseline",
     )
 
 

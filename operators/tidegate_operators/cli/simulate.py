@@ -48,7 +48,7 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - the options are the command's 
 ) -> None:
     """Run the operator's own decisions on simulated traffic, and print how rollouts end.
 
-    One request is one trial of each metric. A rollout that waits for a person is held, unless one comes.
+    One request is one trial of each metric. A rollout that waits for a person is held after an hour, unless one comes.
 
     Example: kubectl tidegate simulate -f md.yaml --stable ctr=0.03 --canary ctr=0.027 --rps 200 --runs 2000 --json
     """

@@ -21,7 +21,7 @@ from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import age
 from tidegate_operators.rollout.course import plan_of
-from tidegate_operators.rollout.steps import FULL, Stage
+from tidegate_operators.rollout.steps import FULL, Stage, time_allowed
 
 __all__ = ["view", "watch_command"]
 
@@ -136,8 +136,12 @@ def _steps(found: ModelDeployment, canary: CanaryStatus, now: datetime) -> Rende
 def _time_left(found: ModelDeployment, canary: CanaryStatus, stage: Stage, now: datetime) -> str:
     if canary.paused_at is not None:
         return f"paused since {age(canary.paused_at, now)}"
-    left = found.spec.progress_deadline + stage.pause + stage.keep - (now - canary.step_started_at)
-    return f"at this step for {age(canary.step_started_at, now)}, deadline in {max(0, round(left.total_seconds()))}s"
+    here = f"at this step for {age(canary.step_started_at, now)}"
+    since = canary.weight_since
+    if stage.until_promoted and since is not None:
+        return f"{here}, until a person promotes"
+    ends = since + stage.limit if stage.limit and since else canary.step_started_at + time_allowed(found, stage)
+    return f"{here}, deadline in {max(0, round((ends - now).total_seconds()))}s"
 
 
 def _evidence(evidence: Iterable[Evidence]) -> RenderableType:

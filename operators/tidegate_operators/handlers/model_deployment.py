@@ -24,6 +24,8 @@ __all__ = ["apply_decision", "owned", "reconcile"]
 
 _TELL_AGAIN = timedelta(seconds=15)
 """How soon the registry, which did not answer, is told again of a rollout that ended."""
+_TRY_AGAIN = timedelta(seconds=5)
+"""How soon an object is applied again that the API server would not have while a canary has traffic."""
 _OWNED = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", *ROUTE_KINDS.values())
 
 
@@ -48,8 +50,10 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     show_rollout(deployment, status)
     if refusal is not None and not status.weight:
         raise refusal
-    told = all(entry.recorded for entry in status.history)
-    return decision.requeue if told else min(decision.requeue, _TELL_AGAIN)
+    waits = [decision.requeue]
+    waits += [_TRY_AGAIN] if refusal is not None else []
+    waits += [] if all(entry.recorded for entry in status.history) else [_TELL_AGAIN]
+    return min(waits)
 
 
 def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
@@ -105,11 +109,17 @@ def _prune(
 def _record(
     deployment: ModelDeployment, status: ModelDeploymentStatus, neighbours: Neighbours
 ) -> ModelDeploymentStatus:
-    """Tell the registry of every ended rollout that it has not heard of; what fails is told at the next look, soon."""
+    """Tell the registry of every ended rollout that it has not heard of, in order: the last word on a version counts.
+
+    What fails is told at the next look, soon, and all that came after it too.
+    """
     if all(entry.recorded for entry in status.history):
         return status
     stable = status.stable.hash if status.stable else None
-    entries = [_told(deployment, entry, stable, neighbours) for entry in status.history]
+    entries: list[HistoryEntry] = []
+    for entry in status.history:
+        heard = all(before.recorded for before in entries)
+        entries.append(_told(deployment, entry, stable, neighbours) if heard else entry)
     return status.model_copy(update={"history": entries})
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tidegate_api.annotations import ABORT, OF_A_ROLLOUT, PAUSE
+from tidegate_api.hashes import is_short_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
 from tidegate_operators.rollout.endings import end
@@ -60,12 +61,12 @@ def _run_canary(
 
 
 def _notice_ignored(deployment: ModelDeployment, course: Course) -> Course:
-    """Say once of an annotation that its value is no revision's hash; a past revision's is only old."""
+    """Say once of an annotation that its value is no revision's hash; a hash that is not under way is only old."""
     status = course.status
-    past = [*(entry.revision for entry in status.history), *(item.revision for item in status.retiring)]
-    known = {revision.hash for revision in (*status.live, *past, status.rejected) if revision is not None}
     values = ((name, deployment.metadata.annotations.get(name)) for name in OF_A_ROLLOUT)
-    ignored = {name: value for name, value in values if value is not None and value not in known}
+    ignored = {name: value for name, value in values if value is not None and not is_short_hash(value)}
+    if ignored == status.ignored_annotations:
+        return course
     canary = status.canary.revision if status.canary else None
     said = tuple(
         Announcement("Warning", "AnnotationIgnored", ignored_sentence(name, value, canary))
@@ -73,7 +74,7 @@ def _notice_ignored(deployment: ModelDeployment, course: Course) -> Course:
         if status.ignored_annotations.get(name) != value
     )
     course = replace(course, announcements=(*course.announcements, *said))
-    return course if ignored == status.ignored_annotations else course.with_status(ignored_annotations=ignored)
+    return course.with_status(ignored_annotations=ignored)
 
 
 def _is_paused(deployment: ModelDeployment, canary: CanaryStatus) -> bool:

@@ -24,15 +24,16 @@ from tidegate_api.model_deployment import (
 )
 from tidegate_operators.rollout.course import stage_of
 from tidegate_operators.rollout.decide import decide
-from tidegate_operators.rollout.judgement import lacking_samples
 from tidegate_operators.rollout.observed import Decision, Estimate, Observed, Routes, Server, Window
-from tidegate_operators.rollout.steps import FULL, grid_floor
+from tidegate_operators.rollout.steps import grid_floor
 
 __all__ = ["Behaviour", "Draws", "Ending", "Outcome", "Rate", "simulate"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING = timedelta(seconds=2)
 _DAY = timedelta(days=1)
+_PATIENCE = timedelta(hours=1)
+"""A simulated rollout that waits for a person whom nobody sends is followed for so long."""
 _REPLICAS = 10
 _OLD, _NEW = (
     ResolvedModel(digest="sha256:" + letter * 64, uri="simulated://", version=version)
@@ -127,8 +128,9 @@ def simulate(deployment: ModelDeployment, behaviour: Behaviour, draws: Draws) ->
         canary = world.decision.status.canary
         if canary is None:
             break
-        if _waits_for_person(world, canary) and not _promoted_by_person(world, canary, behaviour.person):
+        if _waited_in_vain(world, canary, behaviour):
             break
+        _promote_if_due(world, canary, behaviour)
         weight = world.decision.status.weight
         end = grid_floor(world.now, interval) + interval
         windows = _windows(deployment, behaviour, weight, (end - interval, end), draws, totals)
@@ -164,31 +166,26 @@ def _settle(world: _World) -> None:
         world.look()
 
 
-def _waits_for_person(world: _World, canary: CanaryStatus) -> bool:
-    """Whether all that is asked of this weight has come, but for somebody's promotion."""
-    deployment, status = world.deployment, world.decision.status
-    stage = stage_of(deployment, status, canary)
-    if not stage.until_promoted or canary.weight_since is None:
-        return False
-    least = stage.min_samples or deployment.spec.analysis.min_samples
-    lacks = 0 < stage.weight < FULL and lacking_samples(deployment.spec.analysis, canary.evidence, least)
-    return not lacks and world.now - canary.weight_since >= max(stage.pause, _longest_failing(deployment))
+def _waiting_since(world: _World, canary: CanaryStatus) -> datetime | None:
+    """Since when the rollout is at a weight that waits for somebody's promotion; none where it is not."""
+    waits = stage_of(world.deployment, world.decision.status, canary).until_promoted
+    return canary.weight_since if waits else None
 
 
-def _longest_failing(deployment: ModelDeployment) -> timedelta:
-    """How long it takes until every threshold that fails has failed too often."""
-    analysis = deployment.spec.analysis
-    limits = (metric.threshold.failure_limit + 2 for metric in analysis.metrics if metric.threshold)
-    return analysis.interval * max(limits, default=0)
+def _waited_in_vain(world: _World, canary: CanaryStatus, behaviour: Behaviour) -> bool:
+    """Whether nobody comes, and guards have had their time: to go on to the horizon would tell nothing more."""
+    since = _waiting_since(world, canary)
+    patience = max(_PATIENCE, 10 * world.deployment.spec.analysis.interval)
+    return behaviour.person is None and since is not None and world.now - since >= patience
 
 
-def _promoted_by_person(world: _World, canary: CanaryStatus, person: timedelta | None) -> bool:
-    """Have somebody promote it once the time has come; false where nobody ever does."""
-    due = canary.weight_since is not None and person is not None and world.now - canary.weight_since >= person
-    annotations = {PROMOTE: canary.revision.hash} if due else {}
+def _promote_if_due(world: _World, canary: CanaryStatus, behaviour: Behaviour) -> None:
+    """Have somebody promote it once the time has come; the annotation is taken away where it has acted."""
+    since = _waiting_since(world, canary)
+    due = behaviour.person is not None and since is not None and world.now - since >= behaviour.person
+    annotations = {PROMOTE: canary.revision.hash} if due and PROMOTE not in canary.spent else {}
     metadata = world.deployment.metadata.model_copy(update={"annotations": annotations})
     world.deployment = world.deployment.model_copy(update={"metadata": metadata})
-    return person is not None
 
 
 def _windows(

@@ -47,7 +47,8 @@ def _of_rollout(
         return _AT_ONCE
     if canary.weight_since is None or observed.metrics_failure or not is_settled(observed, course.status):
         return _BUSY
-    return max(_LEAST, min(_due(deployment, course, canary, canary.weight_since, now)) - now)
+    wait = max(_LEAST, min(_due(deployment, course, canary, canary.weight_since, now)) - now)
+    return min(wait, _WAITING) if observed.model_failure else wait
 
 
 def _due(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from rollouts import SPEC, deployment
 from tidegate_api.errors import TidegateError
+from tidegate_operators.cli.files import read_deployment
 from tidegate_operators.cli.main import app
 from tidegate_operators.cli.traffic import both_sides, parse_rates
 from tidegate_operators.rollout.power import plan_steps
@@ -70,12 +71,13 @@ def _simulated(file: str, *more: str) -> dict[str, Any]:
 
 
 def test_a_simulated_rollout_that_waits_for_a_person_is_held_until_one_comes(tmp_path: Path) -> None:
-    steps = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}]
+    steps = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 80}]
     file = _file(tmp_path, strategy={"canary": {"steps": steps}})
     assert _simulated(file)["held"] == 1
-    promoted = _simulated(file, "--promote-after", "1h")
-    assert promoted["promoted"] == 1
-    assert promoted["seconds"]["promoted"]["min"] > 3600
+    for person, seconds in (("10s", 20), ("1h", 7200)):
+        promoted = _simulated(file, "--promote-after", person)
+        assert promoted["promoted"] == 1
+        assert promoted["seconds"]["promoted"]["min"] > seconds
     assert _simulated(file, "--canary", "errors=0.5")["rolledBackForHarm"] == 1
 
 
@@ -119,6 +121,44 @@ def test_a_file_is_refused_as_the_api_server_would(tmp_path: Path) -> None:
     twice = ANALYSIS | {"metrics": [ERRORS, ERRORS]}
     done = CliRunner().invoke(app, ["simulate", "-f", _file(tmp_path, analysis=twice), "--rps", "20"])
     assert "spec.analysis.metrics[1]: Duplicate value: name 'errors'" in str(done.exception)
+
+
+RESTARTED = "name: ctr-ranker\n  annotations: {tidegate.dev/restart: 2026-01-01T10:00:00+00:00}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("margin: 0.005", "margin: 5e-3"),
+        ("minReplicas: 2", "minReplicas: 2.0"),
+        ("strategy:", "paused:\n  strategy:\n    blueGreen:"),
+        ("name: ctr-ranker\n", RESTARTED),
+    ],
+)
+def test_yaml_is_read_as_kubectl_reads_it(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    assert _run("plan", "-f", str(file), "--rps", "20")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("kind: ModelDeployment\n", "the key kind is there twice"), ("paused: true\n", 'unknown field "paused"')],
+)
+def test_what_kubectl_refuses_of_a_file_is_refused(file: Path, more: str, said: str) -> None:
+    file.write_text(file.read_text() + more)
+    assert said in str(CliRunner().invoke(app, ["plan", "-f", str(file), "--rps", "20"]).exception)
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: List\n", "kind: List\nitems:\n", "kind: List\nitems: [a]\n", "kind: [x]\n", "- a\n", ""]
+)
+def test_a_file_without_a_deployment_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(TidegateError):
+        read_deployment(file, None)
 
 
 def test_a_file_is_read_from_stdin(file: Path) -> None:

@@ -143,6 +143,36 @@ def test_a_registry_that_did_not_hear_of_a_verdict_is_told_again_soon() -> None:
     assert model_deployment.reconcile(deployment(status), neighbours, START) <= timedelta(seconds=15)
 
 
+class Stuttering(Named):
+    """The registry does not take the second verdict that it is told, but the ones after it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.heard: list[str] = []
+
+    def record(self, source: object, entry: HistoryEntry, serves: bool) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            raise NeighbourError("RegistryUnreachable", "nobody answers")
+        self.heard.append(entry.reason)
+
+
+def test_the_registry_hears_of_verdicts_in_their_order() -> None:
+    revision = revision_of(deployment(), GOOD)
+    history = [
+        HistoryEntry(revision=revision, outcome=outcome, reason=reason, message="", started_at=START, ended_at=START)
+        for outcome, reason in (("promoted", "FirstRevision"), ("promoted", "Promoted"), ("aborted", "Undone"))
+    ]
+    registry, memory = Stuttering(), Memory()
+    neighbours = Neighbours(memory, None, registry, PLATFORM)  # type: ignore[arg-type]
+    status = ModelDeploymentStatus(stable=revision, history=history)
+    model_deployment.reconcile(deployment(status), neighbours, START)
+    assert registry.heard == ["FirstRevision"]
+    kept = ModelDeploymentStatus.model_validate(memory.status)
+    model_deployment.reconcile(deployment(kept), neighbours, START)
+    assert registry.heard == ["FirstRevision", "Promoted", "Undone"]
+
+
 def test_a_view_whose_schedule_is_refused_says_so_and_still_materializes() -> None:
     memory = Memory(refused="CronJob")
     with pytest.raises(RefusedError):

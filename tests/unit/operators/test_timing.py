@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from rollouts import NEXT
 from stories import Story, canarying, serving
+from tidegate_operators.rollout.observed import Failure
 from tidegate_operators.rollout.steps import SETTLE, grid_floor
 
 INTERVAL = timedelta(seconds=10)
@@ -36,6 +37,12 @@ def test_a_step_that_was_just_taken_is_looked_at_at_once() -> None:
     assert story.status.canary is not None
     assert story.status.canary.step == 1
     assert _next(story) < timedelta(seconds=1)
+
+
+def test_a_source_that_could_not_be_read_is_asked_again_soon_however_long_the_interval() -> None:
+    story = canarying(analysis={"interval": "1h", "metrics": []}, progressDeadline="5h")
+    story.look(model_failure=Failure("RegistryUnreachable", "MLflow does not answer"))
+    assert _next(story) <= timedelta(seconds=5)
 
 
 def test_what_waits_for_pods_or_the_gateway_is_looked_at_soon() -> None:
