@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tidegate_api.errors import TidegateError
 from tidegate_components.models.config import Architecture
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.models.ranker import Ranker, table_widths
@@ -16,6 +17,8 @@ from tidegate_components.models.taste import Taste
 
 _ROWS = 4096
 """Scored at once: each holds the factors of a whole history."""
+_FORMAT = 2
+"""What the stored numbers mean; in 1 an id's first-order weight was the sum of its lanes, now it is their mean."""
 
 __all__ = ["Scorer"]
 
@@ -64,15 +67,21 @@ class Scorer(nn.Module):
     def save(self, folder: Path) -> None:
         """Write `config.json` and `weights.npz` (plain arrays, no pickle) into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"inputs": self.inputs.to_dict(), "model": self.said.model_dump(mode="json")}
+        said = {"inputs": self.inputs.to_dict(), "model": self.said.model_dump(mode="json")}
+        config = {"format": _FORMAT} | said
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         weights = {name: value.numpy() for name, value in self.state_dict().items()}
         np.savez(folder / "weights.npz", allow_pickle=False, **weights)
 
     @staticmethod
     def load(folder: Path) -> Scorer:
-        """The inverse of save."""
+        """The inverse of save. Raises TidegateError where another release wrote numbers of another meaning."""
         config = json.loads((folder / "config.json").read_text())
+        if config.get("format") != _FORMAT:
+            raise TidegateError(
+                resource=f"model {folder}", field="format", value=config.get("format", 1), expected=str(_FORMAT),
+                remedy="train it anew: an earlier release wrote it, whose weights mean something else",
+            )  # fmt: skip
         model = Scorer(Inputs.from_dict(config["inputs"]), Architecture(**config["model"]))
         with np.load(folder / "weights.npz", allow_pickle=False) as weights:
             model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights.files})

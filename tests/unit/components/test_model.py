@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tidegate_api.errors import TidegateError
 from tidegate_components.evaluation.gate import GateError, judge, require
 from tidegate_components.evaluation.report import render_report
 from tidegate_components.models.arrays import read_set, read_sets
@@ -32,6 +34,18 @@ def test_the_model_has_learned_from_the_validation_set_too(trained: Trained) -> 
     from tidegate_components.models.scoring import Scorer
 
     assert Scorer.load(trained.folder / "model").inputs == read_sets(*trained.sets[:2])[1]
+
+
+def test_a_model_of_another_release_is_refused_with_a_sentence(trained: Trained, tmp_path: Path) -> None:
+    from tidegate_components.models.scoring import Scorer
+
+    old = tmp_path / "model"
+    shutil.copytree(trained.folder / "model", old)
+    config = json.loads((old / "config.json").read_text())
+    del config["format"]
+    (old / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TidegateError, match="format is 1, expected 2; train it anew"):
+        Scorer.load(old)
 
 
 def test_the_chosen_epoch_is_the_best_on_rows_that_the_trial_has_not_seen(trained: Trained, tmp_path: Path) -> None:
