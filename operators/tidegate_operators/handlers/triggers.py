@@ -42,11 +42,15 @@ _UNREADABLE = timedelta(minutes=2)
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Connect once, bound every watch in time so that a silent one is noticed, and export metrics."""
+    """Connect once, bound every watch in time so that a silent one is noticed, and export metrics.
+
+    In one namespace nothing is asked about namespaces and CRDs, which belong to the cluster: kinds must be there already.
+    """
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
     settings.watching.connect_timeout = 10
     settings.posting.enabled = False
+    settings.scanning.disabled = "TIDEGATE_NAMESPACE" in os.environ
     neighbours = connect(os.environ)
     aliases = AliasWatch()
     memo.marks = {}
