@@ -44,7 +44,7 @@ _UNREADABLE = timedelta(minutes=2)
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Connect once, bound every watch in time so that a silent one is noticed, and export metrics.
 
-    In one namespace nothing is asked about namespaces and CRDs, which belong to the cluster: kinds must be there already.
+    In one namespace nothing is asked about namespaces and CRDs, which are the cluster's: kinds must be there already.
     """
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
