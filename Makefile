@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/compiled
 
-.PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds format redis horovod
+.PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds dashboards format redis horovod
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ layers: setup ## import-linter: who may know whom
 crds: setup ## Generate manifests/crds from the typed models
 	$(BIN)/python -m tidegate_api.crds manifests/crds
 
+dashboards: setup ## Generate manifests/monitoring/dashboards
+	PYTHONPATH=dev $(BIN)/python -m tidegate_dashboards manifests/monitoring/dashboards
+
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -59,6 +62,7 @@ test: ## Everything: lint, types, layers, unit, property, integration (real API 
 
 static: lint types layers
 	$(BIN)/python -m tidegate_api.crds manifests/crds --check
+	PYTHONPATH=dev $(BIN)/python -m tidegate_dashboards manifests/monitoring/dashboards --check
 
 ready: # programs compile and images are built while .venv is filled
 	@$(MAKE) --no-print-directory --jobs=2 setup cluster-parts

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["TidegateError", "shown"]
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["TidegateError", "expectation", "shown"]
 
 _LONGEST = 200
+_PYDANTIC = (
+    (r"^Value error, ", ""),
+    (r"^Extra inputs are not permitted$", "nothing: there is no such field"),
+    (r"^Field required$", "a value, for it is required"),
+    (r"^\w+ should (be|have) (?=greater|less)", "a value "),
+    (r"^Input should be a valid dictionary.*", "a mapping"),
+    (r"^\w+ should match ", "text that matches "),
+    (r"^\w+ should (be|have) ", ""),
+)
+"""How pydantic's messages begin, and what is left of them after `expected`."""
 
 
 class TidegateError(Exception):
@@ -30,3 +44,13 @@ def shown(value: object) -> str:
         return f"a list of {len(value)}"
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def expectation(fault: Mapping[str, Any]) -> str:
+    """What pydantic's fault asks for, as it stands after the word `expected`."""
+    said = str(fault["msg"])
+    for pattern, words in _PYDANTIC:
+        said, found = re.subn(pattern, words, said)
+        if found:
+            break
+    return said

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from tidegate_api.errors import TidegateError
+from tidegate_api.errors import TidegateError, expectation
 
 __all__ = [
     "API_VERSION",
@@ -127,6 +127,6 @@ def _first_fault(kind: str, body: Any, error: ValidationError, origin: str) -> T
         resource=resource,
         field=field,
         value=None if lacks else fault.get("input"),
-        expected="a value, for it is required" if lacks else fault["msg"].removeprefix("Value error, "),
+        expected=expectation(fault),
         remedy=f"correct {field}; `kubectl explain {kind.lower()}` describes it",
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from live import MODEL, Live, Trained, registry, request_bodies
+from live import MODEL, REPOSITORY, Live, Trained, registry, request_bodies
 
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_demo.facts import requests_of
@@ -18,6 +22,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 NAME, ALIAS = "ranker", "rollout"
 RATE, LONGEST = 250.0, 1000.0
 LEAST_REQUESTS = 20_000
+_BOARD = json.loads((REPOSITORY / "manifests/monitoring/dashboards/rollouts.json").read_text())
+_PANELS = [panel for panel in _BOARD["panels"] if panel["type"] != "row" and "reading" not in str(panel)]
+"""All but those of threshold metrics, which this deployment has not."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,17 @@ def test_a_good_canary_is_promoted_and_no_request_fails(
     assert [entry.outcome for entry in status.history] == ["promoted", "promoted"]
     assert status.stable is not None
     assert status.stable.version == trained.second.number
+
+
+@pytest.mark.parametrize("panel", _PANELS, ids=lambda panel: panel["title"])
+def test_grafana_has_what_it_shows_of_the_promotion(serving: Live, panel: dict[str, Any]) -> None:
+    chosen = {"$namespace": serving.namespace, "$name": NAME, "$metric": ".*", "$__rate_interval": "30s"}
+    now = time.time()
+    for target in panel["targets"]:
+        query = functools.reduce(lambda text, one: text.replace(*one), chosen.items(), target["expr"])
+        span = {"start": now - 900, "end": now, "step": 5}
+        answer = httpx.get(f"{serving.addresses.prometheus}/api/v1/query_range", params={"query": query} | span)
+        assert answer.raise_for_status().json()["data"]["result"], query
 
 
 def test_the_registry_learns_of_the_promotion(serving: Live, trained: Trained) -> None:

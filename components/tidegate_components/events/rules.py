@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from tidegate_api.durations import Duration
-from tidegate_api.errors import TidegateError
+from tidegate_api.errors import TidegateError, expectation
 from tidegate_components.duck import literal, quoted
 
 __all__ = ["DEFAULT_RULES", "BadRulesError", "Rule", "Rules", "read_rules", "read_yaml", "refused"]
@@ -173,9 +173,8 @@ def read_yaml(path: Path, model: type[T]) -> T:
         return model.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
         first = error.errors()[0]
-        raise _bad(
-            path, ".".join(map(str, first["loc"])) or "file", str(first.get("input"))[:80], first["msg"]
-        ) from error
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise _bad(path, where, str(first.get("input"))[:80], expectation(first)) from error
     except (OSError, yaml.YAMLError) as error:
         raise _bad(path, "file", str(error).splitlines()[0], "YAML that can be read") from error
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tidegate_api.errors import TidegateError
+from tidegate_api.errors import TidegateError, expectation
 
 __all__ = [
     "Architecture",
@@ -281,9 +281,9 @@ def _first_fault(error: ValidationError, origin: str) -> ConfigError:
     fault = error.errors()[0]
     field = ".".join(str(part) for part in fault["loc"]) or "the file"
     value = fault.get("input") if not isinstance(fault.get("input"), dict) else sorted(fault["input"])
-    expected, remedy = fault["msg"].removeprefix("Value error, "), "correct it; docs/training.md lists the fields"
+    expected, remedy = expectation(fault), "correct it; docs/training.md lists the fields"
     if fault["type"] == "extra_forbidden":
-        expected, remedy = "nothing: there is no such field", _meant(str(fault["loc"][-1])) or remedy
+        remedy = _meant(str(fault["loc"][-1])) or remedy
     return ConfigError(
         resource=f"training configuration {origin}".strip(), field=field, value=value, expected=expected, remedy=remedy
     )

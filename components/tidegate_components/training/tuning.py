@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from tidegate_api.errors import expectation
 from tidegate_components.json_values import plain
 from tidegate_components.models.config import Config, ConfigError, parse_config, with_settings
 from tidegate_components.storage import replacing
@@ -114,7 +115,7 @@ def parse_space(text: str, config: Config, origin: str) -> dict[str, Dimension]:
         space = {str(name): Dimension.model_validate(one) for name, one in said.items()}
     except (AttributeError, yaml.YAMLError, ValidationError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error).splitlines()[0]}
-        raise _no_space(origin, str(detail.get("input", text)), detail["msg"]) from error
+        raise _no_space(origin, str(detail.get("input", text)), expectation(detail)) from error
     for name, one in space.items():
         with_settings(config, {name: one.choices[0] if one.choices else one.low})
     return space

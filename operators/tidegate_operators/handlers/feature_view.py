@@ -15,9 +15,9 @@ from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.freshness.evolution import Ruling, is_breaking, readers, rule_on
 from tidegate_operators.freshness.report import Report, Run, next_look, summarize
 from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
-from tidegate_operators.handlers.metrics import show_features
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.pods import is_stuck, unscheduled
+from tidegate_operators.handlers.state_metrics import state_metrics
 from tidegate_operators.resources.accepted import accepted_spec, outdated, revision_object
 from tidegate_operators.resources.materialization import definition, job_name, materialization_objects
 from tidegate_operators.resources.metadata import DEFINITION_LABEL, FEATURE_VIEW_LABEL
@@ -38,7 +38,7 @@ def reconcile(view: FeatureView, neighbours: Neighbours, now: datetime) -> timed
     _prune(view, present, neighbours)
     runs = _runs(view, neighbours, now)
     status, announcements = summarize(view, runs, now, ruling.condition, refusal.failure if refusal else None)
-    show_features(view, _newest_statistics(runs))
+    state_metrics.show_view(view, status, _newest_statistics(runs))
     for announcement in announcements:
         neighbours.cluster.announce(view, announcement, now)
     if status != view.status:

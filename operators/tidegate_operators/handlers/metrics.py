@@ -1,43 +1,20 @@
-"""What the operator says of itself to Prometheus."""
+"""What the operator counts of itself for Prometheus; the state of resources is told by `state_metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, Outcome
 
-__all__ = [
-    "forget_features",
-    "forget_rollout",
-    "observed_reconciliation",
-    "show_features",
-    "show_leadership",
-    "show_rollout",
-]
-
-_QUANTILES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
+__all__ = ["count_verdict", "forget_verdicts", "observed_reconciliation", "show_leadership"]
 
 _SECONDS = Histogram("tidegate_reconcile_duration_seconds", "Time that one reconciliation takes.", ["kind"])
 _FAILURES = Counter("tidegate_reconcile_failures_total", "Reconciliations that ended in an error.", ["kind"])
-
-_WEIGHT = Gauge("tidegate_canary_weight_percent", "Share of the traffic that the canary has.", ["namespace", "name"])
 _ENDED = Counter("tidegate_rollouts_ended_total", "Rollouts that ended.", ["namespace", "name", "outcome"])
-
-
-_FEATURE = ["namespace", "view", "feature"]
-_ROWS = Gauge("tidegate_feature_rows", "Entities that the last run wrote.", _FEATURE)
-_MISSING = Gauge("tidegate_feature_missing_ratio", "Share of those entities without a value.", _FEATURE)
-_MEAN = Gauge("tidegate_feature_mean", "Mean of the feature over those entities.", _FEATURE)
-_VARIANCE = Gauge("tidegate_feature_variance", "Variance of the feature over those entities.", _FEATURE)
-_QUANTILE = Gauge("tidegate_feature_quantile", "Quantiles of the feature over those entities.", [*_FEATURE, "quantile"])
-_BY_FEATURE = (_ROWS, _MISSING, _MEAN, _VARIANCE, _QUANTILE)
-
-
 _LEADS = Gauge("tidegate_operator_leads", "Whether this operator leads: 1, or 0 while another does.")
 
 
@@ -46,36 +23,16 @@ def show_leadership(leads: bool) -> None:
     _LEADS.set(leads)
 
 
-def show_features(view: FeatureView, statistics: Iterable[Sequence[Any]]) -> None:
-    """Show a run's statistics: name, rows, missing, mean, variance, then the quantiles, per feature."""
-    for name, rows, missing, mean, variance, *quantiles in statistics:
-        where = (view.metadata.namespace, view.metadata.name, name)
-        _ROWS.labels(*where).set(rows)
-        _MISSING.labels(*where).set(missing / rows if rows else 0)
-        if mean is not None:
-            _MEAN.labels(*where).set(mean)
-            _VARIANCE.labels(*where).set(variance)
-        for quantile, value in zip(_QUANTILES, quantiles, strict=False):
-            _QUANTILE.labels(*where, quantile).set(value)
-
-
-def forget_features(namespace: str, view: str) -> None:
-    """The view is gone: what was shown of its features goes too."""
-    for gauge in _BY_FEATURE:
-        gauge.remove_by_labels({"namespace": namespace, "view": view})
-
-
-def show_rollout(deployment: ModelDeployment, status: ModelDeploymentStatus) -> None:
-    """Show the weight, and count a rollout that this look has ended."""
-    where = (deployment.metadata.namespace, deployment.metadata.name)
-    _WEIGHT.labels(*where).set(status.weight)
+def count_verdict(deployment: ModelDeployment, status: ModelDeploymentStatus) -> None:
+    """Count a rollout that this look has ended; each outcome is there, as 0, before the first."""
+    where = deployment.metadata.namespace, deployment.metadata.name
+    counters = {outcome: _ENDED.labels(*where, outcome) for outcome in get_args(Outcome)}
     if status.verdict is not None and status.verdict != deployment.status.verdict:
-        _ENDED.labels(*where, status.verdict.outcome).inc()
+        counters[status.verdict.outcome].inc()
 
 
-def forget_rollout(namespace: str, name: str) -> None:
-    """The deployment is gone: what was shown of it goes too."""
-    _WEIGHT.remove(namespace, name)
+def forget_verdicts(namespace: str, name: str) -> None:
+    """The deployment is gone: what was counted of it goes too."""
     for outcome in get_args(Outcome):
         _ENDED.remove(namespace, name, outcome)
 

@@ -10,9 +10,10 @@ from typing import Any
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
-from tidegate_operators.handlers.metrics import show_rollout
+from tidegate_operators.handlers.metrics import count_verdict
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe import observe
+from tidegate_operators.handlers.state_metrics import state_metrics
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
 from tidegate_operators.resources.server import server_objects, unjudged_service
@@ -47,7 +48,8 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
         neighbours.cluster.announce(deployment, announcement, now)
     status = _record(deployment, status, neighbours)
     _write(deployment, status, neighbours)
-    show_rollout(deployment, status)
+    state_metrics.show_rollout(deployment, status)
+    count_verdict(deployment, status)
     if refusal is not None and not status.weight:
         raise refusal
     waits = [decision.requeue]

@@ -22,13 +22,9 @@ from tidegate_operators.handlers import feature_view, model_deployment
 from tidegate_operators.handlers.aliases import AliasWatch
 from tidegate_operators.handlers.keeper import Keeper, Key
 from tidegate_operators.handlers.leadership import Leadership
-from tidegate_operators.handlers.metrics import (
-    forget_features,
-    forget_rollout,
-    observed_reconciliation,
-    show_leadership,
-)
+from tidegate_operators.handlers.metrics import forget_verdicts, observed_reconciliation, show_leadership
 from tidegate_operators.handlers.neighbours import Neighbours, connect
+from tidegate_operators.handlers.state_metrics import state_metrics
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, FEATURE_VIEW_LABEL
 from tidegate_operators.rollout.observed import Announcement
 
@@ -75,6 +71,8 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 def _leadership(keeper: Keeper, neighbours: Neighbours, loop: asyncio.AbstractEventLoop) -> Leadership:
     def changed(leads: bool) -> None:
         show_leadership(leads)
+        if not leads:
+            state_metrics.clear()
         loop.call_soon_threadsafe(keeper.lead, leads)
 
     identity = os.environ.get("HOSTNAME") or f"operator-{os.getpid()}"
@@ -157,9 +155,16 @@ def reconcile(key: Key, neighbours: Neighbours, aliases: AliasWatch) -> timedelt
             except TidegateError as error:
                 return _cannot_read(body, error, neighbours)
     aliases.forget(key)
-    forget = forget_rollout if kind == "ModelDeployment" else forget_features
-    forget(namespace, name)
+    _forget_metrics(kind, namespace, name)
     return None
+
+
+def _forget_metrics(kind: str, namespace: str, name: str) -> None:
+    if kind == "ModelDeployment":
+        state_metrics.forget_rollout(namespace, name)
+        forget_verdicts(namespace, name)
+    else:
+        state_metrics.forget_view(namespace, name)
 
 
 def _reconcile(key: Key, body: dict[str, Any], neighbours: Neighbours, aliases: AliasWatch) -> timedelta:

@@ -138,16 +138,16 @@ def test_of_a_long_list_the_last_ids_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"model": {"name": "fm"}}, "model.name is 'fm', expected Input should be 'wide_deep', 'deepfm'"),
-        ({"model": {"embedding_dim": 10}}, "model.embedding_dim is 10, expected Input should be a multiple of 4"),
+        ({"model": {"name": "fm"}}, "model.name is 'fm', expected 'wide_deep', 'deepfm'"),
+        ({"model": {"embedding_dim": 10}}, "model.embedding_dim is 10, expected a multiple of 4"),
         ({"inputs": {"categorical": [{"column": "a", "lookup": "hash"}]}}, "rows: a hash needs the number of rows"),
         ({"inputs": {"sequence": [{"column": "a", "pooling": "attention"}]}}, "target: attention needs the name"),
         ({"model": {"name": "dlrm"}, "inputs": {"crosses": [{"of": ["a", "b"]}]}}, "dlrm has no linear part"),
         (
             {"training": {"learning_rate": float("inf")}},
-            "training.learning_rate is inf, expected Input should be a finite",
+            "training.learning_rate is inf, expected a finite",
         ),
-        ({"training": {"seed": -1}}, "training.seed is -1, expected Input should be greater than or equal to 0"),
+        ({"training": {"seed": -1}}, "training.seed is -1, expected a value greater than or equal to 0"),
         ({"model": {"hidden": [0]}}, "model.hidden.0 is 0"),
         ({"inputs": {"categorical": ["a"], "multi_hot": ["a"]}}, "two inputs are called a: give one of them a name"),
         ({"inputs": {"sequence": [{"column": "a", "shares": "b"}]}}, "shares of a: there is no input called b"),

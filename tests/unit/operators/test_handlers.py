@@ -22,8 +22,8 @@ from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.handlers import feature_view, model_deployment, triggers
 from tidegate_operators.handlers.aliases import AliasWatch
 from tidegate_operators.handlers.keeper import Keeper, retry_after, spread
-from tidegate_operators.handlers.metrics import show_rollout
 from tidegate_operators.handlers.neighbours import Neighbours
+from tidegate_operators.handlers.state_metrics import state_metrics
 from tidegate_operators.rollout.observed import Announcement
 from tidegate_operators.rollout.source import revision_of
 
@@ -323,7 +323,7 @@ def test_a_deleted_object_is_looked_at_once_more() -> None:
 
 def test_the_metrics_of_a_deleted_deployment_go() -> None:
     owner = deployment()
-    show_rollout(owner, owner.status)
+    state_metrics.show_rollout(owner, owner.status)
     where = {"namespace": "shop", "name": "ctr-ranker"}
     assert REGISTRY.get_sample_value("tidegate_canary_weight_percent", where) == 0
     assert triggers.reconcile(("ModelDeployment", "shop", "ctr-ranker"), neighbours_of(Memory()), AliasWatch()) is None
