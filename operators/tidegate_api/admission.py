@@ -147,7 +147,7 @@ def _broken(node: Any, schema: Mapping[str, Any], path: str) -> Iterator[Refusal
     """Each rule that does not hold, and each entry of a keyed list that is there twice."""
     for rule in schema.get("x-kubernetes-validations", []):
         if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], node):
-            yield Refusal(path or "metadata.name", rule["message"])
+            yield Refusal(path or "metadata.name", _message(rule, node))
     if isinstance(node, Mapping):
         for key, part in schema.get("properties", {}).items():
             if key in node:
@@ -173,12 +173,23 @@ def _duplicates(node: list[Any], schema: Mapping[str, Any], path: str) -> Iterat
 
 def _holds(rule: str, node: Any) -> bool:
     """Whether a CEL rule holds; one that cannot be evaluated meets a type that the schema refuses anyway."""
+    found = _evaluated(rule, node)
+    return True if found is None else bool(found)
+
+
+def _message(rule: Mapping[str, str], node: Any) -> str:
+    """The sentence with the value in it; without, where CEL cannot tell it."""
+    found = _evaluated(rule["messageExpression"], node) if "messageExpression" in rule else None
+    return rule["message"] if found is None else str(found)
+
+
+def _evaluated(expression: str, node: Any) -> Any:
     from celpy import CELEvalError, json_to_cel
 
     try:
-        return bool(_program(rule).evaluate({"self": json_to_cel(node)}))
+        return _program(expression).evaluate({"self": json_to_cel(node)})
     except (CELEvalError, TypeError, ValueError):
-        return True
+        return None
 
 
 @cache

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.fields import CounterSelector, MetricName, Selector, TrackedQuery
-from tidegate_api.resource import Value, rule
+from tidegate_api.resource import Value
+from tidegate_api.rules import rule
 
 __all__ = ["Analysis", "ErrorRate", "External", "Mean", "Metric", "Ratio", "SlowRequests", "Threshold"]
 
@@ -148,6 +149,7 @@ class Analysis(Value):
         rule(
             "!has(self.interval) || self.interval.matches('[smhd]$') && !self.interval.matches('[mu]s$')",
             "interval must be whole seconds, e.g. 15s",
+            "self.interval",
         )
     ]
 

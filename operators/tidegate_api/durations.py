@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
+from tidegate_api.rules import TEXT, rule
+
 __all__ = ["DURATION_PATTERN", "Duration", "PositiveDuration", "format_duration", "parse_duration"]
 
 DURATION_PATTERN = "^[0-9]+(us|ms|s|m|h|d)$"
@@ -57,8 +59,9 @@ def _positive(value: timedelta) -> timedelta:
 
 def _schema(pattern: str, sentence: str) -> WithJsonSchema:
     """A string with a pattern, and beside it the same as a CEL rule, which can say a sentence."""
-    said = {"rule": f"self.matches('{pattern}')", "message": sentence}
-    short = {"rule": f"self.matches('{_SHORT_ENOUGH}')", "message": f"a duration is too long, {_TOO_LONG}"}
+    said = rule(f"self.matches('{pattern}')", sentence, TEXT)
+    one_below = f"!self.matches('{DURATION_PATTERN}') || self.matches('{_SHORT_ENOUGH}')"
+    short = rule(one_below, f"a duration is too long, {_TOO_LONG}", TEXT)
     return WithJsonSchema(
         {"type": "string", "pattern": pattern, "maxLength": 20, "x-kubernetes-validations": [said, short]},
     )

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from tidegate_api.durations import PositiveDuration
-from tidegate_api.resource import Value, rule
+from tidegate_api.resource import Value
+from tidegate_api.rules import rule
 
 __all__ = ["Aggregate", "ColumnName", "Expectation", "Feature", "FeatureType"]
 

@@ -13,7 +13,8 @@ from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature import ColumnName, Feature, FeatureType
 from tidegate_api.hashes import content_hash
-from tidegate_api.resource import Condition, Resource, Time, Value, rule
+from tidegate_api.resource import Condition, Resource, Time, Value
+from tidegate_api.rules import rule
 from tidegate_api.schedules import Schedule
 
 __all__ = [

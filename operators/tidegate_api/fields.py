@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tidegate_api.model_package import DIGEST_PATTERN
-from tidegate_api.resource import rule
+from tidegate_api.rules import TEXT, rule
 
 __all__ = [
     "CounterSelector",
@@ -42,6 +42,7 @@ CounterSelector = Annotated[
                     "self.matches('" + _COUNTER_PATTERN.replace("\\", "\\\\") + "')",
                     "a counter is named by a bare selector with $track, and no function around it, e.g. "
                     "tidegate_clicks_total{$track}",
+                    TEXT,
                 )
             ]
         },
@@ -54,7 +55,11 @@ TrackedQuery = Annotated[
         pattern=r"\$track",
         json_schema_extra={
             "x-kubernetes-validations": [
-                rule("self.contains('$track')", "a query that is asked of each side holds $track, the side's labels")
+                rule(
+                    "self.contains('$track')",
+                    "a query that is asked of each side holds $track, the side's labels",
+                    TEXT,
+                )
             ]
         },
     ),
@@ -74,6 +79,7 @@ PackageDigest = Annotated[
                 rule(
                     f"self.matches('{DIGEST_PATTERN}')",
                     "digest must be sha256: and 64 hex digits in lower case, as packaging printed it",
+                    TEXT,
                 )
             ]
         },

@@ -20,7 +20,7 @@ from tidegate_api.model_source import (
     RegistrySource,
     Verification,
 )
-from tidegate_api.resource import Resource, Value, rule
+from tidegate_api.resource import Resource, Value
 from tidegate_api.rollout_status import (
     CanaryStatus,
     Evidence,
@@ -35,6 +35,7 @@ from tidegate_api.rollout_status import (
     Tally,
     Verdict,
 )
+from tidegate_api.rules import rule
 from tidegate_api.serving import (
     AlsoServed,
     Batching,

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tidegate_api.fields import MetricName, ModelName, Name, PackageDigest, PackageUri, SchemaHash
-from tidegate_api.resource import Value, rule
+from tidegate_api.resource import Value
+from tidegate_api.rules import rule
 
 __all__ = ["KeyPlace", "KeyRef", "ModelSource", "PackageSource", "PublicKeyFrom", "RegistrySource", "Verification"]
 

@@ -21,7 +21,6 @@ __all__ = [
     "Resource",
     "Time",
     "Value",
-    "rule",
 ]
 
 GROUP = "tidegate.dev"
@@ -38,12 +37,6 @@ Time = Annotated[
     PlainSerializer(_rfc3339, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-
-
-def rule(expression: str, message: str, field_path: str | None = None) -> dict[str, str]:
-    """One CEL rule of the CRD: what must hold, and the sentence `kubectl apply` prints when it does not."""
-    found = {"rule": expression, "message": message}
-    return found | ({"fieldPath": field_path} if field_path else {})
 
 
 class Value(BaseModel):

@@ -87,7 +87,7 @@ class Tally(Value):
 
 
 class StepSamples(Value):
-    """Trials that each side has had at the present weight."""
+    """Trials that each side has had at the present weight; of a threshold, readings of the canary."""
 
     stable: float = 0.0
     canary: float = 0.0

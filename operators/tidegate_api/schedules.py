@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from tidegate_api.resource import rule
+from tidegate_api.rules import TEXT, rule
 
 __all__ = ["SCHEDULE_PATTERN", "Schedule"]
 
@@ -44,7 +44,7 @@ Schedule = Annotated[
     Field(
         min_length=9,
         max_length=128,
-        json_schema_extra={"x-kubernetes-validations": [rule(f"self.matches('{SCHEDULE_PATTERN}')", _SENTENCE)]},
+        json_schema_extra={"x-kubernetes-validations": [rule(f"self.matches('{SCHEDULE_PATTERN}')", _SENTENCE, TEXT)]},
     ),
     AfterValidator(_checked),
 ]

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
 from tidegate_api.fields import HeaderName, Hostname, ModelName, Name, PackageDigest, PackageUri, Quantity
-from tidegate_api.resource import Value, rule
+from tidegate_api.resource import Value
+from tidegate_api.rules import rule
 
 __all__ = [
     "AlsoServed",

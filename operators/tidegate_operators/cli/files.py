@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,9 @@ from tidegate_api.model_deployment import ModelDeployment
 
 __all__ = ["File", "Name", "read_deployment"]
 
-File = Annotated[Path, typer.Option("--filename", "-f", help="A YAML file with the ModelDeployment; - is stdin.")]
+File = Annotated[
+    list[Path], typer.Option("--filename", "-f", help="YAML with the ModelDeployment, may be repeated; - is stdin.")
+]
 Name = Annotated[str | None, typer.Option("--name", help="Which one, where the file holds several.")]
 
 
@@ -27,9 +29,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys are all different."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+        twice = next((number for number, key in enumerate(keys) if key in keys[:number]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} is there twice", node.start_mark)
+            mark = node.value[twice][0].start_mark
+            raise yaml.constructor.ConstructorError(None, None, f"the key {keys[twice]} is there twice", mark)
         return super().construct_mapping(node, deep)
 
 
@@ -42,14 +45,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_deployment(file: Path, name: str | None) -> ModelDeployment:
-    """The one ModelDeployment of a file, of several the one so named; `-` is stdin.
+def read_deployment(files: Sequence[Path], name: str | None) -> ModelDeployment:
+    """The one ModelDeployment of all files, of several the one so named; `-` is stdin.
 
     Other kinds beside it are passed over. Raises TidegateError where there is none, more than one, or where the API
     server would refuse it.
     """
-    origin = "stdin" if str(file) == "-" else str(file)
-    bodies = list(_objects(_documents(file, origin)))
+    origin = ", ".join("stdin" if str(file) == "-" else str(file) for file in files)
+    bodies = [body for file in files for body in _objects(_documents(file))]
     found = [body for body in bodies if body.get("kind") == ModelDeployment.__name__]
     chosen = [body for body in found if name is None or _name(body) == name]
     if len(bodies) == 1 and not found:
@@ -59,15 +62,15 @@ def read_deployment(file: Path, name: str | None) -> ModelDeployment:
     return ModelDeployment.parse(admit(chosen[0], origin), origin)
 
 
-def _documents(file: Path, origin: str) -> list[Any]:
+def _documents(file: Path) -> list[Any]:
     try:
-        text = sys.stdin.read() if origin == "stdin" else file.read_text()
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
         return list(yaml.load_all(text, _Loader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TidegateError(
             resource="ModelDeployment",
             field="file",
-            value=origin,
+            value="stdin" if str(file) == "-" else str(file),
             expected=f"a readable YAML file ({error})",
             remedy="check the path and the file's contents",
         ) from error
@@ -87,12 +90,17 @@ def _name(body: dict[str, Any]) -> str:
 
 
 def _not_one(found: list[dict[str, Any]], name: str | None, origin: str) -> TidegateError:
-    names = ", ".join(map(_name, found))
-    several = len(found) > 1
+    names = [_name(body) for body in found]
+    if not names:
+        remedy = "name a file that holds a ModelDeployment"
+    elif name is None and len(set(names)) > 1:
+        remedy = "name one by --name"
+    else:
+        remedy = "take away one of the two" if name in (None, *names) else "name one of these"
     return TidegateError(
         resource=origin,
         field="ModelDeployment",
-        value=names or "none",
+        value=", ".join(names) or "none",
         expected=f"one named {name}" if name else "exactly one",
-        remedy="name one by --name" if several else "name a file that holds a ModelDeployment",
+        remedy=remedy,
     )

@@ -37,7 +37,9 @@ def plan_command(
 ) -> None:
     """Say how long each step takes, how long it needs to see a given harm, and the least harm that it can see.
 
-    One request is taken for one trial of each metric. A threshold is read once an interval, of the canary alone.
+    One request is taken for one trial of each metric; outcomes are known after labelDelay. Times are about the median
+    of rollouts, each step by its own traffic alone. An objective is proven where both sides are alike, by all steps so
+    far. A threshold is read once an interval, of the canary alone; HARM is its reading.
 
     Example: kubectl tidegate plan -f md.yaml --rps 200 --baseline ctr=0.03 --harm ctr=0.02
     """
@@ -46,7 +48,7 @@ def plan_command(
     rates = _with_harm(deployment, stable, parse_rates(harm or [], deployment, "--harm"))
     steps = plan_steps(deployment, rates, rps)
     if as_json:
-        sys.stdout.write(json.dumps([_step_json(step) for step in steps], indent=2) + "\n")
+        sys.stdout.write(json.dumps([_step_json(deployment, step) for step in steps], indent=2) + "\n")
     else:
         print_sheet(Sheet(_COLUMNS, tuple(row for step in steps for row in _rows(deployment, step))), Console())
 
@@ -61,7 +63,7 @@ def _with_harm(
         base = usual[metric.name][0]
         worse = canary.get(metric.name) or _worse(metric, base)
         if metric.compares and _sign(metric) * (worse.mean - base.mean) <= 0:
-            raise _no_harm(metric, base, worse)
+            raise _no_harm(metric, base, worse, said=metric.name in canary)
         found[metric.name] = (base, worse)
     return found
 
@@ -79,8 +81,16 @@ def _sign(metric: Metric) -> float:
     return -1.0 if metric.higher_is_better else 1.0
 
 
-def _no_harm(metric: Metric, base: Rate, worse: Rate) -> TidegateError:
+def _no_harm(metric: Metric, base: Rate, worse: Rate, said: bool) -> TidegateError:
     way = "below" if metric.higher_is_better else "above"
+    if not said:
+        return TidegateError(
+            resource="kubectl tidegate",
+            field=f"--baseline {metric.name}",
+            value=base.mean,
+            expected=f"a rate {way} which there is another, for that way lies harm",
+            remedy="state the rate that stable has by --baseline",
+        )
     return TidegateError(
         resource="kubectl tidegate",
         field=f"--harm {metric.name}",
@@ -90,19 +100,26 @@ def _no_harm(metric: Metric, base: Rate, worse: Rate) -> TidegateError:
     )
 
 
-def _step_json(step: StepPlan) -> dict[str, Any]:
-    metrics = [
-        {
-            "metric": s.metric,
-            "harm": s.harm,
-            "leastHarm": s.least_harm,
-            "minSamplesSeconds": s.samples_seconds,
-            "harmSeconds": s.harm_seconds,
-        }
-        for s in step.sights
-    ]
+def _step_json(deployment: ModelDeployment, step: StepPlan) -> dict[str, Any]:
+    metrics = {metric.name: metric for metric in deployment.spec.analysis.metrics}
     facts = {"weight": step.weight, "pauseSeconds": step.pause_seconds, "untilPromoted": step.until_promoted}
-    return facts | {"leastSeconds": step.least_seconds, "deadlineSeconds": step.deadline_seconds, "metrics": metrics}
+    facts |= {"leastSeconds": step.least_seconds, "deadlineSeconds": step.deadline_seconds}
+    return facts | {"metrics": [_sight_json(metrics[sight.metric], step, sight) for sight in step.sights]}
+
+
+def _sight_json(metric: Metric, step: StepPlan, sight: Sight) -> dict[str, Any]:
+    return {
+        "metric": sight.metric,
+        "role": metric.role,
+        "harm": sight.harm,
+        "tolerated": sight.tolerated,
+        "leastHarm": sight.least_harm,
+        "minSamplesSeconds": sight.samples_seconds,
+        "harmSeconds": sight.harm_seconds,
+        "mustBeProven": sight.must_be_proven,
+        "provenSeconds": sight.proven_seconds,
+        "verdict": _verdict_on(metric, step, sight),
+    }
 
 
 def _rows(deployment: ModelDeployment, step: StepPlan) -> Iterator[Row]:
@@ -127,20 +144,40 @@ def _cells(sight: Sight) -> Iterable[str]:
 
 def _verdict_on(metric: Metric, step: StepPlan, sight: Sight) -> str:
     if metric.threshold is not None:
-        return _on_threshold(metric, sight)
+        return _on_threshold(metric, step, sight)
     if (sight.samples_seconds or 0.0) > step.deadline_seconds and not step.until_promoted:
         return f"minSamples come after the deadline of this step, {length(step.deadline_seconds)}: it would time out."
+    return _on_objective(step, sight) if metric.role == "objective" else _on_guard(step, sight)
+
+
+def _on_guard(step: StepPlan, sight: Sight) -> str:
+    if sight.tolerated:
+        return "The margin tolerates this."
     if sight.harm_seconds is None:
-        return "The margin tolerates this, or it would take more than a year to see."
+        return "It would take more than a year to see this here."
     if sight.harm_seconds <= step.least_seconds:
-        return "Seen at this step."
+        return "Seen at this step: rolled back."
     if sight.least_harm is None:
         return "No harm at all can be seen in so short a step: a longer pause or a greater weight would show it here."
     return "Seen later, if at all: a longer pause or a greater weight would show it here."
 
 
-def _on_threshold(metric: Metric, sight: Sight) -> str:
+def _on_objective(step: StepPlan, sight: Sight) -> str:
+    """What becomes of an objective: proof where it is asked for, and never a rollback."""
+    if not sight.must_be_proven:
+        return "An objective: it need not be proven yet, and harm that is seen does not roll back."
+    if sight.proven_seconds is None:
+        return "Where both sides are alike it would take more than a year to prove: it would time out."
+    when = length(sight.proven_seconds)
+    if sight.proven_seconds > step.deadline_seconds:
+        return f"Proven after {when} where both sides are alike, past the deadline {length(step.deadline_seconds)}."
+    return f"Proven after {when} where both sides are alike; else it times out after {length(step.deadline_seconds)}."
+
+
+def _on_threshold(metric: Metric, step: StepPlan, sight: Sight) -> str:
     if sight.harm_seconds is None:
         return f"A reading of {sight.harm:g} is within the bounds."
     failures = (metric.threshold.failure_limit if metric.threshold else 0) + 1
+    if sight.harm_seconds > step.least_seconds:
+        return f"Not seen here: {failures} readings, one an interval, must fail, and the step may be left before."
     return f"Rolled back after {failures} failed readings, one an interval, of {sight.harm:g} for example."

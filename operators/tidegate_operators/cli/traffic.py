@@ -16,9 +16,12 @@ from tidegate_operators.rollout.simulation import Rate
 
 __all__ = ["RATES", "Json", "Rps", "both_sides", "is_share", "parse_length", "parse_rates"]
 
-_USUAL = "errors 0.1 %, slow requests 1 %, other shares 3 %, means 1 with deviation 1"
+_USUAL = "errors 0.1 %, slow requests 1 %, other shares 3 %, means and estimates 1 with deviation 1"
 """What a metric that nobody names is taken to be."""
-RATES = f"METRIC=RATE, or METRIC=MEAN:DEVIATION of a mean; may be repeated. Unnamed metrics: {_USUAL}."
+RATES = (
+    "METRIC=RATE, or METRIC=MEAN:DEVIATION of a mean or of an estimate (whose standard error is DEVIATION / root of "
+    f"trials); may be repeated. Unnamed metrics: {_USUAL}."
+)
 _MOST_RPS = 1e9
 
 Rps = Annotated[
@@ -55,6 +58,8 @@ def _parsed(word: str, metrics: Mapping[str, Metric], option: str) -> tuple[str,
         rate = Rate(float(mean), float(deviation) if deviation else abs(float(mean)))
     except ValueError:
         raise _wrong(option, word, "a number, or MEAN:DEVIATION of a mean") from None
+    if deviation and is_share(metric):
+        raise _wrong(option, word, f"NAME=RATE, for {name} is a share: a deviation is of means and estimates only")
     if not math.isfinite(rate.mean) or not 0 <= rate.deviation < math.inf:
         raise _wrong(option, word, "a finite number, and a deviation of 0 or more")
     if is_share(metric) and not 0 <= rate.mean <= 1:

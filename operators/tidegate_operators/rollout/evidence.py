@@ -14,7 +14,7 @@ from tidegate_operators.rollout.observed import Estimate, Window
 from tidegate_operators.rollout.sequential import log_e_value, log_mixture, prior_scale, radius
 from tidegate_operators.rollout.wording import metric_sentence
 
-__all__ = ["accumulate", "start_step"]
+__all__ = ["accumulate", "add_window", "start_step"]
 
 # A variance is trusted once each side has this many trials, or minSamples if that is more.
 _BURN_IN = 100
@@ -33,7 +33,7 @@ def accumulate(
     for metric in analysis.metrics:
         item = _of_this_definition(metric, known.get(metric.name))
         for window in sorted((w for w in fresh if w.metric == metric.name), key=lambda w: w.start):
-            item = _add(analysis, metric, item, window, weight_since)
+            item = add_window(analysis, metric, item, window, weight_since)
         known[metric.name] = _told(analysis, metric, item)
     return [known[metric.name] for metric in analysis.metrics]
 
@@ -51,12 +51,13 @@ def start_step(evidence: Iterable[Evidence]) -> list[Evidence]:
     return [item.model_copy(update={"step_samples": StepSamples()}) for item in evidence]
 
 
-def _add(analysis: Analysis, metric: Metric, item: Evidence, window: Window, since: datetime | None) -> Evidence:
+def add_window(analysis: Analysis, metric: Metric, item: Evidence, window: Window, since: datetime | None) -> Evidence:
+    """A metric's evidence after one more window; samples of the step count from `since` on, when it got its weight."""
+    counted = since is not None and window.start >= since + metric.label_delay
     if metric.threshold:
-        return _add_reading(metric, item, window)
+        return _add_reading(metric, item, window, counted)
     if metric.external:
         window = _as_counts(item, window)
-    counted = since is not None and window.start >= since + metric.label_delay
     samples = _step_samples(item.step_samples, window) if counted else item.step_samples
     totals = {"stable": item.stable.plus(window.stable), "canary": item.canary.plus(window.canary)}
     return _tested(metric, item, window, _compared(analysis, metric, item, window) | totals | {"step_samples": samples})
@@ -66,7 +67,7 @@ def _step_samples(samples: StepSamples, window: Window) -> StepSamples:
     return StepSamples(stable=samples.stable + window.stable.trials, canary=samples.canary + window.canary.trials)
 
 
-def _add_reading(metric: Metric, item: Evidence, window: Window) -> Evidence:
+def _add_reading(metric: Metric, item: Evidence, window: Window, counted: bool) -> Evidence:
     bounds = metric.threshold
     if bounds is None or window.value is None or math.isnan(window.value):
         return item
@@ -74,7 +75,8 @@ def _add_reading(metric: Metric, item: Evidence, window: Window) -> Evidence:
     high = math.inf if bounds.max is None else bounds.max
     failed = not low <= window.value <= high
     value = window.value if math.isfinite(window.value) else item.value
-    return item.model_copy(update={"value": value, "failures": item.failures + failed})
+    samples = item.step_samples.model_copy(update={"canary": item.step_samples.canary + counted})
+    return item.model_copy(update={"value": value, "failures": item.failures + failed, "step_samples": samples})
 
 
 def _as_counts(item: Evidence, window: Window) -> Window:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from tidegate_api.model_deployment import Analysis, Evidence, Metric
 from tidegate_operators.rollout.sequential import log_threshold
 
-__all__ = ["harm", "lacking_samples", "level_of", "shows_harm", "shows_proof", "unproven", "unread"]
+__all__ = ["few_readings", "harm", "lacking_samples", "level_of", "shows_harm", "shows_proof", "unproven", "unread"]
 
 
 def level_of(analysis: Analysis, metric: Metric) -> float:
@@ -54,6 +54,15 @@ def unread(analysis: Analysis, evidence: Iterable[Evidence]) -> Evidence | None:
     """The first threshold metric that has never had a reading: missing data is no success."""
     pairs = _pairs(analysis, evidence)
     return next((e for m, e in pairs if m.threshold is not None and e.value is None and not e.failures), None)
+
+
+def few_readings(analysis: Analysis, evidence: Iterable[Evidence]) -> str | None:
+    """Which threshold has had too few readings at this step to fail it, in words; none where each has had enough."""
+    for metric, item in _pairs(analysis, evidence):
+        least = metric.threshold.failure_limit + 1 if metric.threshold else 0
+        if item.step_samples.canary < least:
+            return f"{metric.name} needs {least} readings here, has {item.step_samples.canary:.0f}"
+    return None
 
 
 def _samples(item: Evidence) -> float:

@@ -1,29 +1,32 @@
-"""How long each step of a rollout must last to see a given harm: arithmetic of the sequential test, no simulation."""
+"""How long each step of a rollout must last to see a given harm, or to prove that there is none: no simulation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tidegate_api.model_deployment import Metric, ModelDeployment
-from tidegate_operators.rollout.judgement import level_of
-from tidegate_operators.rollout.sequential import prior_scale, radius
+from tidegate_operators.rollout.expected import YEAR, Leg, Traffic, first_time
 from tidegate_operators.rollout.simulation import Rate
 from tidegate_operators.rollout.steps import FULL, Stage, stages, time_allowed
 
 __all__ = ["Sight", "StepPlan", "plan_steps"]
 
-_BISECTIONS = 60
-_LONGEST = 365 * 86400.0
+_BISECTIONS = 20
+
+Rates = Mapping[str, tuple[Rate, Rate]]
 
 
 @dataclass(frozen=True)
 class Sight:
-    """One metric at one weight: seconds until minSamples, and until the harm is seen (none: never, it is tolerated).
+    """One metric at one weight. Seconds are from when the weight holds, at about the median of rollouts.
 
-    harm: canary less stable; of a threshold, the reading. least_harm: the smallest difference that the step, left as
-    soon as it may be, can be expected to show; none where no difference is as great. Thresholds have no samples.
+    harm: canary less stable; of a threshold, the reading. samples_seconds: until minSamples; thresholds have none.
+    harm_seconds: until the harm is seen, by this step alone; none: not within a year, or never since it is `tolerated`.
+    least_harm: the smallest difference that the step, left as soon as it may be, can be expected to show; none where no
+    difference is as great. proven_seconds: of an objective that must be proven before the step is left, until it is
+    where both sides are alike, with all that the steps before have shown; none: not within a year.
     """
 
     metric: str
@@ -31,6 +34,9 @@ class Sight:
     samples_seconds: float | None
     harm_seconds: float | None
     least_harm: float | None
+    tolerated: bool = False
+    must_be_proven: bool = False
+    proven_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,97 +51,138 @@ class StepPlan:
     until_promoted: bool = False
 
 
-def plan_steps(
-    deployment: ModelDeployment, rates: Mapping[str, tuple[Rate, Rate]], requests_per_second: float
-) -> list[StepPlan]:
+def plan_steps(deployment: ModelDeployment, rates: Rates, requests_per_second: float) -> list[StepPlan]:
     """Each stage that is stayed at. rates: of every metric, stable's and the harmful canary's."""
-    found = [stage for stage in stages(deployment, at_once=False) if stage.weight < FULL or stage.keep]
-    return [_planned(deployment, stage, rates, requests_per_second) for stage in found]
+    plan = stages(deployment, at_once=False)
+    found: list[StepPlan] = []
+    for number, stage in enumerate(plan):
+        if stage.weight < FULL or stage.keep or stage.pause or stage.until_promoted:
+            before = [Leg(step.weight, step.least_seconds) for step in found]
+            proves = _to_be_proven(deployment, stage, following=plan[number + 1 :])
+            found.append(_Step(deployment, stage, rates, requests_per_second, before, proves).planned())
+    return found
 
 
-def _planned(
-    deployment: ModelDeployment, stage: Stage, rates: Mapping[str, tuple[Rate, Rate]], per_second: float
-) -> StepPlan:
-    """A step whose shares have traffic on both sides compares; thresholds are read at every one that has pods."""
-    metrics, analysis = deployment.spec.analysis.metrics, deployment.spec.analysis
-    pause = (stage.pause + stage.keep).total_seconds()
-    compared = [metric for metric in metrics if metric.compares and 0 < stage.weight < FULL]
-    samples = [_samples_seconds(deployment, stage, metric, per_second) for metric in compared]
-    interval = analysis.interval.total_seconds()
-    read = [metric for metric in metrics if metric.threshold and stage.capacity]
-    rounds = [math.ceil(seconds / interval) * interval for seconds in samples] + [interval] * bool(read)
-    least = max([pause, *rounds])
-    tests = [_Test(deployment, metric, rates[metric.name], stage.weight, per_second) for metric in compared]
-    sights = [
-        Sight(test.metric.name, test.harm, seconds, test.seconds_to_see(), test.least_harm(least))
-        for test, seconds in zip(tests, samples, strict=True)
-    ]
-    sights += [_reading(metric, rates[metric.name][1].mean, interval) for metric in read]
-    deadline = (stage.limit or time_allowed(deployment, stage)).total_seconds()
-    return StepPlan(stage.weight, pause, least, deadline, tuple(sights), stage.until_promoted)
+def _to_be_proven(deployment: ModelDeployment, stage: Stage, following: Sequence[Stage]) -> frozenset[str]:
+    """Objectives without which the stage is not left: all before the step to all of the traffic, else those named."""
+    if not following or following[0].weight == FULL:
+        return frozenset(metric.name for metric in deployment.spec.analysis.metrics if metric.role == "objective")
+    return frozenset(stage.objectives)
 
 
-def _reading(metric: Metric, value: float, interval: float) -> Sight:
-    """A threshold: how long until more readings failed than are tolerated."""
-    bounds = metric.threshold
-    low = -math.inf if bounds is None or bounds.min is None else bounds.min
-    high = math.inf if bounds is None or bounds.max is None else bounds.max
-    failures = bounds.failure_limit + 1 if bounds else 1
-    return Sight(metric.name, value, None, None if low <= value <= high else failures * interval, None)
+@dataclass(frozen=True)
+class _Step:
+    """One stage, what went before it, and the objectives that must be proven at it."""
 
+    deployment: ModelDeployment
+    stage: Stage
+    rates: Rates
+    per_second: float
+    before: Sequence[Leg]
+    proves: frozenset[str]
 
-def _samples_seconds(deployment: ModelDeployment, stage: Stage, metric: Metric, per_second: float) -> float:
-    poorer = per_second * min(stage.weight, FULL - stage.weight) / FULL
-    least = stage.min_samples or deployment.spec.analysis.min_samples
-    return least / poorer + metric.label_delay.total_seconds()
+    def planned(self) -> StepPlan:
+        """A step whose shares have traffic on both sides compares; thresholds are read at every one that has pods."""
+        metrics, stage = self.deployment.spec.analysis.metrics, self.stage
+        deadline = (stage.limit or time_allowed(self.deployment, stage)).total_seconds()
+        compared = [metric for metric in metrics if metric.compares and 0 < stage.weight < FULL]
+        sights = [self._test(metric).sight() for metric in compared]
+        read = [metric for metric in metrics if metric.threshold and stage.capacity]
+        sights += [self._reading(metric) for metric in read]
+        pause = (stage.pause + stage.keep).total_seconds()
+        least = max([pause, *(self._until(sight, deadline) for sight in sights)])
+        shown = [self._test(metric).least_harm(least) for metric in compared] + [None] * len(read)
+        found = tuple(replace(sight, least_harm=harm) for sight, harm in zip(sights, shown, strict=True))
+        return StepPlan(stage.weight, pause, least, deadline, found, stage.until_promoted)
+
+    def _test(self, metric: Metric) -> _Test:
+        legs = self.before if metric.name in self.proves else None
+        return _Test(self.deployment, self.stage, metric, self.rates[metric.name], self.per_second, legs)
+
+    def _until(self, sight: Sight, deadline: float) -> float:
+        """The end of the interval in which the step has what it needs of a metric; proof counts if it comes in time."""
+        interval, proven = self.deployment.spec.analysis.interval.total_seconds(), sight.proven_seconds or 0.0
+        needed = max(sight.samples_seconds or 0.0, proven if proven <= deadline else 0.0)
+        return max(1, math.ceil(needed / interval)) * interval
+
+    def _reading(self, metric: Metric) -> Sight:
+        """A threshold: how long until more readings failed than are tolerated, which a preview waits for."""
+        value, bounds = self.rates[metric.name][1].mean, metric.threshold
+        low = -math.inf if bounds is None or bounds.min is None else bounds.min
+        high = math.inf if bounds is None or bounds.max is None else bounds.max
+        within = low <= value <= high
+        failing = ((bounds.failure_limit if bounds else 0) + 1) * self.deployment.spec.analysis.interval.total_seconds()
+        waited = None if self.stage.weight else failing
+        return Sight(metric.name, value, waited, None if within else failing, None, tolerated=within)
 
 
 @dataclass(frozen=True)
 class _Test:
-    """The sequential test of one metric at one weight, in expectation."""
+    """One metric that compares, at one stage; `before` are the legs before it where it must be proven here."""
 
     deployment: ModelDeployment
+    stage: Stage
     metric: Metric
     rates: tuple[Rate, Rate]
-    weight: int
     per_second: float
+    before: Sequence[Leg] | None
 
-    @property
-    def harm(self) -> float:
-        return self.rates[1].mean - self.rates[0].mean
+    def sight(self) -> Sight:
+        """What the stage sees of the metric; its least harm depends on how long the stage lasts."""
+        proven = None if self.before is None else self._until_proven(self.before)
+        return Sight(
+            self.metric.name,
+            self.rates[1].mean - self.rates[0].mean,
+            self._until_samples(),
+            self._until_seen(self.rates, YEAR),
+            None,
+            tolerated=self._sign * (self.rates[1].mean - self.rates[0].mean) <= self._margin,
+            must_be_proven=self.before is not None,
+            proven_seconds=proven,
+        )
+
+    def least_harm(self, seconds: float) -> float | None:
+        """The least difference beyond the margin that is shown after so long."""
+
+        def seen(harm: float) -> bool:
+            canary = Rate(self.rates[0].mean + self._sign * harm, self.rates[1].deviation)
+            return self._until_seen((self.rates[0], canary), seconds) is not None
+
+        worst = self._worst if math.isfinite(self._worst) else _beyond(seen, self._margin + self.rates[0].deviation)
+        if worst <= self._margin or not seen(worst):
+            return None
+        return self._sign * _least(seen, self._margin, worst)
+
+    def _until_samples(self) -> float:
+        poorer = self.per_second * min(self.stage.weight, FULL - self.stage.weight) / FULL
+        least = self.stage.min_samples or self.deployment.spec.analysis.min_samples
+        return least / poorer + self._delay
+
+    def _until_seen(self, rates: tuple[Rate, Rate], longest: float) -> float | None:
+        """Seconds until harm is shown by this stage's traffic alone, outcomes being known only after labelDelay."""
+        legs = [Leg(self.stage.weight, max(0.0, longest - self._delay))]
+        traffic = Traffic(rates, self.per_second)
+        found = first_time(self.deployment.spec.analysis, self.metric, traffic, legs, "harm")
+        return None if found is None else found + self._delay
+
+    def _until_proven(self, before: Sequence[Leg]) -> float | None:
+        """Seconds of this stage until an objective is proven; 0 where the stages before have done it."""
+        legs, alike = [*before, Leg(self.stage.weight, YEAR)], (self.rates[0], self.rates[0])
+        traffic = Traffic(alike, self.per_second)
+        found = first_time(self.deployment.spec.analysis, self.metric, traffic, legs, "proof")
+        return None if found is None else max(0.0, found + self._delay - sum(leg.seconds for leg in before))
 
     @property
     def _sign(self) -> float:
         return -1.0 if self.metric.higher_is_better else 1.0
 
     @property
-    def _spread(self) -> float:
-        """Variance of the difference after one second."""
-        shares = (FULL - self.weight, self.weight)
-        pairs = zip(self._variances, shares, strict=True)
-        return sum(variance * FULL / (self.per_second * share) for variance, share in pairs)
+    def _margin(self) -> float:
+        return self.metric.margin or 0.0
 
     @property
-    def _variances(self) -> list[float]:
-        return [_variance(self.metric, rate) for rate in self.rates]
-
-    def _radius(self, seconds: float) -> float:
-        """Half the width of the confidence sequence after so long."""
-        analysis = self.deployment.spec.analysis
-        prior = prior_scale(4 * max(100, analysis.min_samples) / sum(self._variances))
-        return radius(seconds / self._spread, prior, level_of(analysis, self.metric))
-
-    def seconds_to_see(self) -> float | None:
-        """About when the expected difference leaves the margin behind; none where it never does, or not in a year."""
-        beyond = self._sign * self.harm - (self.metric.margin or 0.0)
-        if beyond <= 0 or not self._spread:
-            return None
-        return _first(lambda seconds: self._radius(seconds) <= beyond)
-
-    def least_harm(self, seconds: float) -> float | None:
-        """The difference that is just beyond the margin after so long; none where no rate is as bad."""
-        harm = (self.metric.margin or 0.0) + (self._radius(seconds) if seconds and self._spread else 0.0)
-        return self._sign * harm if harm <= self._worst else None
+    def _delay(self) -> float:
+        return self.metric.label_delay.total_seconds()
 
     @property
     def _worst(self) -> float:
@@ -145,15 +192,18 @@ class _Test:
         return self.rates[0].mean if self.metric.higher_is_better else 1 - self.rates[0].mean
 
 
-def _variance(metric: Metric, rate: Rate) -> float:
-    return rate.deviation**2 if metric.mean or metric.external else rate.mean * (1 - rate.mean)
+def _beyond(holds: Callable[[float], bool], start: float) -> float:
+    """A value for which a monotone condition holds, by doubling; 0 where none of many does."""
+    value = start or 1.0
+    for _ in range(_BISECTIONS):
+        if holds(value):
+            return value
+        value *= 2
+    return 0.0
 
 
-def _first(holds: Callable[[float], bool]) -> float | None:
-    """The least number of seconds for which a monotone condition holds; none within a year."""
-    low, high = 0.0, _LONGEST
-    if not holds(high):
-        return None
+def _least(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """The least value for which a monotone condition holds; it holds for `high`."""
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)

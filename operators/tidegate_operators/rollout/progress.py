@@ -18,7 +18,7 @@ from tidegate_operators.rollout.course import (
 )
 from tidegate_operators.rollout.endings import end, promote
 from tidegate_operators.rollout.evidence import start_step
-from tidegate_operators.rollout.judgement import lacking_samples, unproven, unread
+from tidegate_operators.rollout.judgement import few_readings, lacking_samples, unproven, unread
 from tidegate_operators.rollout.observed import Announcement, Observed
 from tidegate_operators.rollout.steps import FULL, Stage, grid_floor, time_allowed
 from tidegate_operators.rollout.wording import capital, clock, seconds, share_of
@@ -179,6 +179,9 @@ def _lacking_evidence(
     silent = unread(analysis, canary.evidence)
     if silent is not None:
         return f"{where}: {silent.metric} has had no reading yet{why}"
+    few = few_readings(analysis, canary.evidence) if not stage.weight else None
+    if few is not None:
+        return f"{where}: {few}{why}"
     return _lacking_proof(deployment, course, canary, stage, where)
 
 

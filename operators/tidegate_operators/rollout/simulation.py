@@ -1,14 +1,14 @@
 """A rollout on simulated traffic, moved by the operator's own `decide`: what would happen, and when.
 
-One request is one trial of each metric. Pods and gateway do at once what they are told; the clock goes from one grid
-interval to the next. Pure but for the random generator that the caller hands over.
+One request is one trial of each metric, and is counted labelDelay later. Pods and gateway do at once what they are
+told; the clock goes from one grid interval to the next. Pure but for the random generator that the caller hands over.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
@@ -101,6 +101,41 @@ class Ending:
 
 
 @dataclass
+class _Traffic:
+    """What was sent, by interval, and what has been counted of it. Before the rollout stable had all of it."""
+
+    deployment: ModelDeployment
+    behaviour: Behaviour
+    draws: Draws
+    sent: list[tuple[int, int]] = field(default_factory=list)
+    totals: dict[str, tuple[Tally, Tally]] = field(default_factory=dict)
+
+    def windows(self, weight: int, span: tuple[datetime, datetime]) -> tuple[Window, ...]:
+        """What each metric shows of one interval, in which the canary has this weight."""
+        self.sent.append(self._trials(weight))
+        return tuple(self._window(metric, span) for metric in self.deployment.spec.analysis.metrics)
+
+    def _trials(self, weight: int) -> tuple[int, int]:
+        expected = self.behaviour.requests_per_second * self.deployment.spec.analysis.interval.total_seconds()
+        stable, canary = (int(self.draws.poisson(expected * share / 100)) for share in (100 - weight, weight))
+        return stable, canary
+
+    def _window(self, metric: Metric, span: tuple[datetime, datetime]) -> Window:
+        late = -(-metric.label_delay // self.deployment.spec.analysis.interval)
+        rates = self.behaviour.at(metric, span[0] - late * self.deployment.spec.analysis.interval)
+        if metric.threshold:
+            return Window(metric.name, *span, value=rates[1].mean)
+        trials = self.sent[-1 - late] if late < len(self.sent) else self._trials(0)
+        stable, canary = (_drawn(metric, rate, n, self.draws) for rate, n in zip(rates, trials, strict=True))
+        if not metric.external:
+            return Window(metric.name, *span, stable=stable, canary=canary)
+        before = self.totals.get(metric.name, (Tally(), Tally()))
+        totals = self.totals[metric.name] = (before[0].plus(stable), before[1].plus(canary))
+        first, second = (_estimate(total, rate) for total, rate in zip(totals, rates, strict=True))
+        return Window(metric.name, *span, estimates=(first, second) if all(t.trials for t in totals) else None)
+
+
+@dataclass
 class _World:
     """A cluster that has done whatever the last decision said."""
 
@@ -122,7 +157,7 @@ def simulate(deployment: ModelDeployment, behaviour: Behaviour, draws: Draws) ->
     """Run one rollout to its end, or to `behaviour.longest`."""
     world = _beginning(deployment)
     interval, weight = deployment.spec.analysis.interval, 0
-    totals: dict[str, tuple[Tally, Tally]] = {}
+    traffic = _Traffic(deployment, behaviour, draws)
     while world.decision.status.canary is not None and world.now - START <= behaviour.longest:
         _settle(world)
         canary = world.decision.status.canary
@@ -133,7 +168,7 @@ def simulate(deployment: ModelDeployment, behaviour: Behaviour, draws: Draws) ->
         _promote_if_due(world, canary, behaviour)
         weight = world.decision.status.weight
         end = grid_floor(world.now, interval) + interval
-        windows = _windows(deployment, behaviour, weight, (end - interval, end), draws, totals)
+        windows = traffic.windows(weight, (end - interval, end))
         world.now = end
         world.look(windows, end if canary.judged_until is not None else None)
     return _ending(world, weight)
@@ -186,43 +221,6 @@ def _promote_if_due(world: _World, canary: CanaryStatus, behaviour: Behaviour) -
     annotations = {PROMOTE: canary.revision.hash} if due and PROMOTE not in canary.spent else {}
     metadata = world.deployment.metadata.model_copy(update={"annotations": annotations})
     world.deployment = world.deployment.model_copy(update={"metadata": metadata})
-
-
-def _windows(
-    deployment: ModelDeployment,
-    behaviour: Behaviour,
-    weight: int,
-    span: tuple[datetime, datetime],
-    draws: Draws,
-    totals: dict[str, tuple[Tally, Tally]],
-) -> tuple[Window, ...]:
-    """What each metric shows of one interval's requests."""
-    expected = behaviour.requests_per_second * (span[1] - span[0]).total_seconds()
-    trials = tuple(int(draws.poisson(expected * share / 100)) for share in (100 - weight, weight))
-    found = []
-    for metric in deployment.spec.analysis.metrics:
-        rates = behaviour.at(metric, span[0])
-        sides = tuple(_drawn(metric, rate, n, draws) for rate, n in zip(rates, trials, strict=True))
-        before = totals.get(metric.name, (Tally(), Tally()))
-        totals[metric.name] = (before[0].plus(sides[0]), before[1].plus(sides[1]))
-        found.append(_window(metric, rates, span, (sides[0], sides[1]), totals[metric.name]))
-    return tuple(found)
-
-
-def _window(
-    metric: Metric,
-    rates: tuple[Rate, Rate],
-    span: tuple[datetime, datetime],
-    sides: tuple[Tally, Tally],
-    totals: tuple[Tally, Tally],
-) -> Window:
-    if metric.threshold:
-        return Window(metric.name, *span, value=rates[1].mean)
-    if metric.external:
-        estimates = tuple(_estimate(total, rate) for total, rate in zip(totals, rates, strict=True))
-        known = (estimates[0], estimates[1]) if all(total.trials for total in totals) else None
-        return Window(metric.name, *span, estimates=known)
-    return Window(metric.name, *span, stable=sides[0], canary=sides[1])
 
 
 def _estimate(total: Tally, rate: Rate) -> Estimate:

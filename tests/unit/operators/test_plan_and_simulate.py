@@ -107,7 +107,8 @@ def test_a_plan_says_that_samples_come_after_the_deadline(file: Path) -> None:
     ("words", "said"),
     [
         (("--harm", "ctr=0.04"), "below stable's 0.03"),
-        (("--baseline", "ctr=0.03:-1"), "a deviation of 0 or more"),
+        (("--baseline", "ctr=0.03:0.1"), "ctr is a share: a deviation is of means and estimates only"),
+        (("--baseline", "ctr=0"), "a rate below which there is another"),
         (("--baseline", "ctr=0.03", "--baseline", "ctr=0.02"), "each metric once"),
         (("--baseline", "ctr=nan"), "a finite number"),
     ],
@@ -144,7 +145,10 @@ def test_yaml_is_read_as_kubectl_reads_it(file: Path, old: str, new: str) -> Non
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [("kind: ModelDeployment\n", "the key kind is there twice"), ("paused: true\n", 'unknown field "paused"')],
+    [
+        ("kind: ModelDeployment\n", 'the key kind is there twice\n  in "<unicode string>", line'),
+        ("paused: true\n", 'unknown field "paused"'),
+    ],
 )
 def test_what_kubectl_refuses_of_a_file_is_refused(file: Path, more: str, said: str) -> None:
     file.write_text(file.read_text() + more)
@@ -158,7 +162,7 @@ def test_a_file_without_a_deployment_is_refused_with_a_sentence(tmp_path: Path, 
     file = tmp_path / "odd.yaml"
     file.write_text(text)
     with pytest.raises(TidegateError):
-        read_deployment(file, None)
+        read_deployment([file], None)
 
 
 def test_a_file_is_read_from_stdin(file: Path) -> None:
@@ -211,6 +215,87 @@ def test_every_kind_of_metric_is_simulated() -> None:
     assert simulate(found, Behaviour(drifting, 200, timedelta(hours=3)), np.random.default_rng(1)).outcome == (
         "rolledBackForHarm"
     )
+
+
+LATE = CTR | {"role": "guard", "ratio": CTR["ratio"] | {"labelDelay": "10m"}}
+
+
+def _ratio_only(metric: dict[str, Any], *steps: Any) -> dict[str, Any]:
+    given = {"interval": "10s", "minSamples": 100, "metrics": [metric]}
+    return {"analysis": given, "strategy": {"canary": {"steps": list(steps)}}}
+
+
+def test_no_outcome_is_known_before_its_label_delay(tmp_path: Path) -> None:
+    """Neither in simulated rollouts nor in a plan."""
+    file = _file(tmp_path, **_ratio_only(LATE, {"setWeight": 50}, {"pause": {"duration": "30m"}}))
+    rates = ("--stable", "ctr=0.1", "--canary", "ctr=0.01")
+    assert _simulated(file, *rates)["seconds"]["rolledBackForHarm"]["min"] > 600
+    (step,) = json.loads(
+        _run("plan", "-f", file, "--rps", "200", "--baseline", "ctr=0.1", "--harm", "ctr=0.01", "--json")
+    )
+    assert 600 < step["metrics"][0]["harmSeconds"] < 660
+
+
+def test_a_plan_says_when_an_objective_is_proven_and_simulated_rollouts_agree(tmp_path: Path) -> None:
+    objective = CTR | {"role": "objective", "margin": 0.004}
+    file = _file(tmp_path, **_ratio_only(objective, {"setWeight": 5}, {"setWeight": 50}), progressDeadline="2h")
+    first, last = json.loads(_run("plan", "-f", file, "--rps", "200", "--json"))
+    assert (first["metrics"][0]["mustBeProven"], last["metrics"][0]["mustBeProven"]) == (False, True)
+    proven = first["leastSeconds"] + last["metrics"][0]["provenSeconds"]
+    assert last["leastSeconds"] == pytest.approx(last["metrics"][0]["provenSeconds"], abs=10)
+    assert proven / 3 < _simulated(file)["seconds"]["promoted"]["median"] < proven * 3
+
+
+def test_a_plan_says_that_an_objective_will_hardly_be_proven_in_time(tmp_path: Path) -> None:
+    objective = CTR | {"role": "objective", "margin": 0.001}
+    file = _file(tmp_path, **_ratio_only(objective, {"setWeight": 5}), progressDeadline="10m")
+    assert "past the deadline" in _run("plan", "-f", file, "--rps", "200")
+    assert _simulated(file)["timedOut"] >= 0.9
+
+
+def test_a_preview_lasts_until_a_lasting_failure_would_have_rolled_it_back(tmp_path: Path) -> None:
+    drift = {"name": "drift", "role": "guard", "threshold": {"query": "d", "max": 0.25, "failureLimit": 3}}
+    file = _file(tmp_path, strategy={"blueGreen": {}}, analysis={"interval": "10s", "metrics": [drift]})
+    ended = _simulated(file, "--canary", "drift=0.5")
+    assert (ended["rolledBackForHarm"], ended["weights"]["rolledBackForHarm"]["max"]) == (1, 0)
+    assert json.loads(_run("plan", "-f", file, "--rps", "20", "--json"))[0]["leastSeconds"] == 40
+
+
+def test_a_plan_of_numbers_that_do_not_vary_sees_their_difference_at_once(tmp_path: Path) -> None:
+    mean = {"name": "revenue", "role": "guard", "margin": 0.05, "higherIsBetter": True,
+            "mean": {"sum": "s{$track}", "sumOfSquares": "q{$track}", "count": "n{$track}"}}  # fmt: skip
+    file = _file(tmp_path, **_ratio_only(mean, {"setWeight": 50}))
+    (step,) = json.loads(_run("plan", "-f", file, "--rps", "200", "--baseline", "revenue=10:0", "--json"))
+    assert step["metrics"][0]["harmSeconds"] <= 30
+
+
+def test_a_pause_at_all_of_the_traffic_is_planned(tmp_path: Path) -> None:
+    steps = [{"setWeight": 50}, {"setWeight": 100}, {"pause": {"duration": "10m"}}]
+    file = _file(tmp_path, strategy={"canary": {"steps": steps}})
+    assert [step["weight"] for step in json.loads(_run("plan", "-f", file, "--rps", "20", "--json"))] == [50, 100]
+
+
+def test_a_long_test_is_looked_at_less_often_and_says_so(tmp_path: Path) -> None:
+    strategy = {"abTest": {"header": "x-bucket", "percent": 20, "minDuration": "7d", "maxDuration": "21d"}}
+    objective = CTR | {"role": "objective", "margin": 0.001}
+    file = _file(tmp_path, strategy=strategy, analysis=ANALYSIS | {"metrics": [objective]})
+    done = CliRunner().invoke(app, ["simulate", "-f", file, "--rps", "20", "--runs", "1", "--json"])
+    assert "a look every 15.2m instead of 10s" in done.stderr
+    assert json.loads(done.stdout)["promoted"] == 1
+
+
+def test_a_rollout_that_goes_on_at_the_horizon_is_told_apart_from_one_that_waits(tmp_path: Path) -> None:
+    file = _file(tmp_path, strategy={"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "1h"}}]}})
+    found = _simulated(file, "--horizon", "1m")
+    assert found["held"] == found["heldAtHorizon"] >= 0.8
+
+
+def test_several_files_are_one(tmp_path: Path, file: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(file.read_text().replace("name: ctr-ranker", "name: other"))
+    words = ("plan", "-f", str(file), "-f", str(other), "--rps", "20")
+    assert "name one by --name" in str(CliRunner().invoke(app, list(words)).exception)
+    assert _run(*words, "--name", "other")
 
 
 @pytest.mark.parametrize(("word", "said"), [("clicks=0.1", "a metric of spec.analysis"), ("ctr=1.5", "a share"),

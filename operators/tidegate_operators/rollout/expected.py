@@ -1,0 +1,95 @@
+"""When traffic would show harm, or its absence, where each interval holds just what is to be expected.
+
+The tests are the judge's own. The time is about the median of rollouts: noise makes some sooner and some later. The
+bets of the test of proportions go by the rates so far, and what these err costs half the logarithm of the trials, as
+for any code that learns one parameter on the way (Rissanen, "Stochastic complexity and modeling", 1986); the mixture
+for means has that price in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from tidegate_api.model_deployment import Analysis, Evidence, Metric, Tally
+from tidegate_operators.rollout.evidence import add_window
+from tidegate_operators.rollout.judgement import level_of
+from tidegate_operators.rollout.observed import Estimate, Window
+from tidegate_operators.rollout.sequential import log_threshold
+from tidegate_operators.rollout.simulation import Rate
+from tidegate_operators.rollout.steps import FULL
+
+__all__ = ["YEAR", "Leg", "Traffic", "first_time"]
+
+YEAR = 365 * 86400.0
+_GROWTH = 0.02
+"""Later intervals are taken together, each so much of the time so far: what they add hardly changes any more."""
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A time with one weight: the canary's percent, and seconds."""
+
+    weight: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Rates of stable and canary in one metric, and requests a second of both together; a request is a trial."""
+
+    rates: tuple[Rate, Rate]
+    per_second: float
+
+
+def first_time(
+    analysis: Analysis, metric: Metric, traffic: Traffic, legs: Sequence[Leg], shows: Literal["harm", "proof"]
+) -> float | None:
+    """Seconds along the legs until harm beyond the margin, or proof of none, is shown; none where it is not."""
+    item, level = Evidence(metric=metric.name), log_threshold(level_of(analysis, metric))
+    first = None
+    for weight, start, span in _spans(analysis, legs):
+        item = add_window(analysis, metric, item, _window(metric, traffic, weight, span, item), None)
+        poorer = min(item.stable.trials, item.canary.trials)
+        first = first or poorer
+        price = math.log(poorer / first) / 2 if first and not (metric.mean or metric.external) else 0.0
+        if (item.max_log_harm if shows == "harm" else item.max_log_good) - price >= level:
+            return start + span
+    return None
+
+
+def _spans(analysis: Analysis, legs: Sequence[Leg]) -> Iterator[tuple[float, float, float]]:
+    """Weight, start and length in seconds of each interval."""
+    interval, start = analysis.interval.total_seconds(), 0.0
+    for leg in legs:
+        end = start + leg.seconds
+        while start < end:
+            span = min(max(interval, _GROWTH * start), end - start)
+            yield leg.weight, start, span
+            start += span
+
+
+def _window(metric: Metric, traffic: Traffic, weight: float, seconds: float, before: Evidence) -> Window:
+    """What an interval is expected to hold, after what was `before`."""
+    requests = traffic.per_second * seconds
+    trials = (requests * (FULL - weight) / FULL, requests * weight / FULL)
+    sides = [_expected(metric, rate, n) for rate, n in zip(traffic.rates, trials, strict=True)]
+    span = (_START, _START + timedelta(seconds=1))
+    if not metric.external:
+        return Window(metric.name, *span, stable=sides[0], canary=sides[1])
+    totals = (before.stable.plus(sides[0]), before.canary.plus(sides[1]))
+    first, second = (_estimate(rate, total) for rate, total in zip(traffic.rates, totals, strict=True))
+    return Window(metric.name, *span, estimates=(first, second) if all(total.trials for total in totals) else None)
+
+
+def _estimate(rate: Rate, total: Tally) -> Estimate:
+    return Estimate(rate.mean, rate.deviation / max(1.0, total.trials) ** 0.5, total.trials)
+
+
+def _expected(metric: Metric, rate: Rate, trials: float) -> Tally:
+    squares = trials * (rate.deviation**2 + rate.mean**2) if metric.mean or metric.external else None
+    return Tally(events=trials * rate.mean, trials=trials, squares=squares)
