@@ -32,10 +32,20 @@ HOST = "ctr.example.com"
 VIEWS = ("user-activity", "item-popularity", "user-history")
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES = _ROOT / "manifests" / "examples"
-_RATE = 300.0
-_ROLLOUT_SECONDS = 600
+REQUESTS_PER_SECOND = 300.0
+ROLLOUT_SECONDS = 600
 _VIEW_SECONDS = 300
 _FRESH = timedelta(days=1)
+
+
+def quick_deployment() -> dict[str, Any]:
+    """The example with short steps: what it takes minutes to see in production, the demo is to show in seconds."""
+    body: dict[str, Any] = yaml.safe_load((_EXAMPLES / f"{DEPLOYMENT}.yaml").read_text())
+    spec, pause = body["spec"], {"pause": {"duration": "5s"}}
+    spec["strategy"] = {"canary": {"steps": [{"setWeight": 1}, {"setWeight": 5}, pause, {"setWeight": 20}, pause]}}
+    spec["analysis"] |= {"interval": "5s", "minSamples": 100}
+    spec["progressDeadline"] = "10m"
+    return body
 
 
 def requests_file(work: Path) -> Path:
@@ -91,7 +101,7 @@ class Story:
             return
         target = Target(self.addresses.gateway.removeprefix("http://"), HOST, DEPLOYMENT)
         out = self.work / f"traffic-{chapter.number}.json"
-        with traffic(target, self._write_bodies(), _RATE, _ROLLOUT_SECONDS, out):
+        with traffic(target, self._write_bodies(), REQUESTS_PER_SECOND, ROLLOUT_SECONDS, out):
             self._wait_for(chapter)
         ended = time.time()
         self.cluster.wait(lambda: self._is_counted(ended), _VIEW_SECONDS, "Prometheus read the last counters")
@@ -132,12 +142,12 @@ class Story:
         return (ready is not None and ready.status == "True"), view.status.message or "no status yet"
 
     def _apply_deployment(self) -> None:
-        self.cluster.apply(yaml.safe_load((_EXAMPLES / f"{DEPLOYMENT}.yaml").read_text()))
+        self.cluster.apply(quick_deployment())
 
     def _wait_for(self, chapter: Chapter) -> None:
         with self.progress.part(f"roll out {chapter.title}"):
             self.cluster.wait(
-                lambda: self._where(chapter), _ROLLOUT_SECONDS, f"the end of the rollout of {chapter.title}"
+                lambda: self._where(chapter), ROLLOUT_SECONDS, f"the end of the rollout of {chapter.title}"
             )
             self.cluster.wait(self._is_told, _VIEW_SECONDS, "the registry learned of the verdict")
 
