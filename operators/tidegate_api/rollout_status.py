@@ -121,6 +121,13 @@ class Evidence(Value):
     failures: Annotated[int, Field(description="Failed readings of a threshold metric.")] = 0
     message: Annotated[str, Field(description="What this metric shows, in one sentence.")] = ""
 
+    @property
+    def apparent_difference(self) -> float | None:
+        """The difference, compared within intervals; before there is any spread to weigh these by, of the totals."""
+        if self.difference is not None or self.canary.rate is None or self.stable.rate is None:
+            return self.difference
+        return self.canary.rate - self.stable.rate
+
 
 class CanaryStatus(Value):
     """The rollout under way."""

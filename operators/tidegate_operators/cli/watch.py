@@ -157,18 +157,10 @@ def _cells(item: Evidence) -> tuple[str, ...]:
     if item.value is not None:
         return (f"{item.value:g}", "", "", "", f"{item.failures} failed", "")
     interval = "" if item.low is None or item.high is None else f"{item.low:+z.4f} to {item.high:+z.4f}"
+    difference = "" if item.apparent_difference is None else f"{item.apparent_difference:+z.4f}"
     samples = f"{item.step_samples.canary:.0f} / {item.step_samples.stable:.0f}"
     spent = "" if item.error_spent is None else f"{item.error_spent:.3g} of {item.error_level or 0:.3g}"
-    return (_rate(item.canary), _rate(item.stable), _difference(item), interval, spent, samples)
-
-
-def _difference(item: Evidence) -> str:
-    """Compared within intervals; before there is any spread to weigh these by, of the totals."""
-    if item.difference is not None:
-        return f"{item.difference:+z.4f}"
-    if item.canary.rate is None or item.stable.rate is None:
-        return ""
-    return f"{item.canary.rate - item.stable.rate:+z.4f}"
+    return (_rate(item.canary), _rate(item.stable), difference, interval, spent, samples)
 
 
 def _rate(side: Tally) -> str:

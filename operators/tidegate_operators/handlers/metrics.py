@@ -14,6 +14,9 @@ __all__ = ["count_verdict", "forget_verdicts", "observed_reconciliation", "show_
 
 _SECONDS = Histogram("tidegate_reconcile_duration_seconds", "Time that one reconciliation takes.", ["kind"])
 _FAILURES = Counter("tidegate_reconcile_failures_total", "Reconciliations that ended in an error.", ["kind"])
+for _kind in ("ModelDeployment", "FeatureView"):
+    _FAILURES.labels(_kind)  # there before the first, as 0: a rate needs two values
+
 _ENDED = Counter("tidegate_rollouts_ended_total", "Rollouts that ended.", ["namespace", "name", "outcome"])
 _LEADS = Gauge("tidegate_operator_leads", "Whether this operator leads: 1, or 0 while another does.")
 

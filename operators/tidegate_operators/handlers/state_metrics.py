@@ -146,7 +146,7 @@ def _rollout(deployment: ModelDeployment, status: ModelDeploymentStatus) -> Iter
 def _evidence(evidence: Evidence, metric: Metric | None, labels: Mapping[str, str]) -> Iterator[Sample]:
     reads = metric is not None and not metric.compares
     values = {
-        "difference": evidence.difference,
+        "difference": evidence.apparent_difference,
         "difference_low": evidence.low,
         "difference_high": evidence.high,
         "margin": metric.margin if metric else None,
