@@ -56,6 +56,14 @@ def _ctr(events: str) -> dict[str, Any]:
     return {"name": "ctr", "role": "guard", "margin": 0.01, "higherIsBetter": True, "ratio": counters}
 
 
+_ENDS_TOO_EARLY = {"header": "x-user", "percent": 10, "minDuration": "2d", "maxDuration": "30h"}
+
+
+def _preview_of_live(spec: dict[str, Any]) -> None:
+    spec["strategy"] = {"blueGreen": {"previewHostnames": spec["routing"]["hostnames"]}}
+    spec["analysis"] = {"metrics": []}
+
+
 WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("analysis", "interval", to="0s"), "longer than 0"),
     (setting("analysis", "interval", to="15 s"), "a whole number and a unit"),
@@ -75,7 +83,8 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("runtime", "alsoServe", to=[_ALSO, _ALSO]), "uplicate"),
     (
         lambda spec: spec.update(
-            strategy={"abTest": {"header": "x-user", "values": ["a"]}}, runtime=spec["runtime"] | {"alsoServe": [_ALSO]}
+            strategy={"abTest": {"header": "x-user", "values": ["a"], "maxDuration": "1d"}},
+            runtime=spec["runtime"] | {"alsoServe": [_ALSO]},
         ),
         "abTest routes one model",
     ),
@@ -133,6 +142,9 @@ REFUSED_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("analysis", "metrics", to=[{"name": "ctr", "role": "guard", "margin": 0}]), "exactly one of errorRate"),
     (setting("analysis", "metrics", to=[{"name": "errors", "role": "guard", "errorRate": {}}]), "needs a margin"),
     (setting("strategy", to={"abTest": _LONG}), "minDuration must not exceed maxDuration"),
+    (setting("strategy", to={"abTest": _ENDS_TOO_EARLY}), "minDuration must not exceed maxDuration"),
+    (setting("strategy", to={"abTest": {"header": "x-user", "percent": 10}}), "over as soon as it begins"),
+    (_preview_of_live, "must not be among routing.hostnames"),
     (setting("replicas", to=3), 'unknown field "spec.replicas"'),
     *WRONG_DEPLOYMENTS,
 ]

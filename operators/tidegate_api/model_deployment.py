@@ -121,6 +121,17 @@ class ModelDeploymentSpec(Value):
             "has(self.analysis.metrics) && self.analysis.metrics.exists(m, m.name == o && m.role == 'objective')))",
             "objectives of an analysis step must be metrics of spec.analysis with role objective",
         ),
+        rule(
+            "!has(self.strategy.blueGreen) || !has(self.strategy.blueGreen.previewHostnames) || "
+            "self.strategy.blueGreen.previewHostnames.all(h, !(h in self.routing.hostnames))",
+            "previewHostnames must not be among routing.hostnames: those reach the revision that serves",
+        ),
+        rule(
+            "!has(self.strategy.abTest) || has(self.strategy.abTest.minDuration) || "
+            "has(self.strategy.abTest.maxDuration) || "
+            "has(self.analysis.metrics) && self.analysis.metrics.exists(m, m.role == 'objective')",
+            "abTest needs minDuration, maxDuration or an objective: else the test is over as soon as it begins",
+        ),
     ]
 
     model: ModelSource
@@ -134,7 +145,7 @@ class ModelDeploymentSpec(Value):
     paused: bool = False
     """Keeps a rollout where it is; guards still roll back."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
-    """How many ended rollouts the status keeps."""
+    """How many promotions the status keeps, to go back to, and how many rollouts that ended otherwise."""
 
     @model_validator(mode="after")
     def _tensorrt_has_a_gpu(self) -> ModelDeploymentSpec:
@@ -198,8 +209,12 @@ class ModelDeployment(Resource):
 
     @property
     def model_name(self) -> str:
-        """The name that Triton serves the model under, the same for each revision."""
+        """The name that Triton serves the model under which spec.model names."""
         if self.spec.model.registry:
             return self.spec.model.registry.name
         package = self.spec.model.package
         return (package.name if package else None) or self.metadata.name
+
+    def name_of(self, revision: ResolvedModel) -> str:
+        """The name that Triton serves a revision under: the one that it was started with."""
+        return revision.name or self.model_name

@@ -44,7 +44,9 @@ class PackageSource(Value):
     """A folder: http(s)://, mlflow-artifacts:/PATH, pvc://CLAIM/PATH or file://PATH."""
     digest: PackageDigest
     """sha256: and the SHA-256 of its SHA256SUMS file."""
-    name: Annotated[ModelName | None, Field(description="The model's name.")] = None
+    name: Annotated[
+        ModelName | None, Field(description="The name that the package gives its model; default: metadata.name.")
+    ] = None
     feature_views: Annotated[
         dict[str, SchemaHash],
         Field(

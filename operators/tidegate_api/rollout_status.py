@@ -31,7 +31,10 @@ class ResolvedModel(Value):
 
     digest: str
     uri: str
-    name: Annotated[str | None, Field(description="The registered model.")] = None
+    name: Annotated[
+        str | None,
+        Field(description="The name that Triton serves it under; of a registered one, the registered model."),
+    ] = None
     version: Annotated[str | None, Field(description="The registry's version number.")] = None
     feature_views: Annotated[dict[str, str], Field(description="schemaHash of each view that the model reads.")] = {}
 
@@ -207,6 +210,7 @@ class ModelDeploymentStatus(Value):
     ] = []
     rejected: Annotated[RevisionStatus | None, Field(description="Not tried again while the source names it.")] = None
     undone_to: Annotated[str | None, Field(description="The annotation undo-to that was acted on.")] = None
+    retried: Annotated[str | None, Field(description="The annotation retry that was acted on.")] = None
     ignored_annotations: Annotated[
         dict[str, str], Field(description="Annotations of Tidegate whose value names no revision: nothing is done.")
     ] = {}

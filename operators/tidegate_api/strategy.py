@@ -15,6 +15,11 @@ from tidegate_api.rules import rule
 __all__ = ["AbTest", "BlueGreen", "Canary", "Pause", "Shadow", "Step", "StepAnalysis", "Strategy"]
 
 
+def _hours(field: str) -> str:
+    """CEL for the whole hours of a duration; CEL itself knows no days."""
+    return f"(self.{field}.endsWith('d') ? int(self.{field}.replace('d', '')) * 24 : duration(self.{field}).getHours())"
+
+
 class Pause(Value):
     """A wait: of a stated time, or until a person promotes."""
 
@@ -104,8 +109,9 @@ class AbTest(Value):
         ),
         rule(
             "!has(self.minDuration) || !has(self.maxDuration) || "
-            "self.minDuration.endsWith('d') != self.maxDuration.endsWith('d') || "
-            "duration(self.minDuration.replace('d', 'h')) <= duration(self.maxDuration.replace('d', 'h'))",
+            "(self.minDuration.endsWith('d') == self.maxDuration.endsWith('d') ? "
+            "duration(self.minDuration.replace('d', 'h')) <= duration(self.maxDuration.replace('d', 'h')) : "
+            f"{_hours('minDuration')} <= {_hours('maxDuration')})",
             "minDuration must not exceed maxDuration",
         ),
     ]

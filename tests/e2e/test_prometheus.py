@@ -15,12 +15,19 @@ pytestmark = pytest.mark.e2e
 STEP = timedelta(seconds=10)
 
 
-@pytest.mark.parametrize("query", ["time()", "vector(3)", "sum(up)", "up{job=~'.+'}", "nosuch_metric", "1 / 0"])
+@pytest.mark.parametrize("query", ["time()", "vector(3)", "sum(up)", "nosuch_metric", "1 / 0"])
 def test_numbers_of_many_moments_are_those_of_each_one(live: Live, query: str) -> None:
     prometheus = Prometheus(live.addresses.prometheus)
     settled = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     moments = [settled + k * STEP for k in range(-6, 0)]
     assert prometheus.numbers(query, moments) == [prometheus.scalar(query, moment) for moment in moments]
+
+
+@pytest.mark.parametrize("moments", [1, 3])
+def test_a_query_that_yields_several_numbers_is_refused(live: Live, moments: int) -> None:
+    settled = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    with pytest.raises(NeighbourError, match=r"series, not one number; .*max\(\)"):
+        Prometheus(live.addresses.prometheus).numbers("up", [settled + k * STEP for k in range(moments)])
 
 
 def test_a_query_that_is_none_is_refused_with_its_own_words(live: Live) -> None:

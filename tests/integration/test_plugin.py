@@ -30,6 +30,7 @@ STATUS = ModelDeploymentStatus(
         revision=CANARY,
         started_at=NOW,
         step_started_at=NOW,
+        weight_since=NOW,
         evidence=[Evidence(metric="errors", message="errors: canary 0.00 % (0 of 50), stable 0.00 % (0 of 900).")],
     ),
     history=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import combinations
 from typing import Any
 
 import httpx
@@ -38,7 +39,11 @@ class Prometheus:
             return [self.scalar(query, moments[0])]
         step = (moments[1] - moments[0]).total_seconds()
         found = self._get("query_range", query=query, start=_unix(moments[0]), end=_unix(moments[-1]), step=step)
-        samples = {at: value for item in reversed(found["result"]) for at, value in _samples(item)}
+        wanted = {_at(moment) for moment in moments}
+        kept = [{at: value for at, value in _samples(item) if at in wanted} for item in found["result"]]
+        if any(first.keys() & second.keys() for first, second in combinations(kept, 2)):
+            raise _not_one_number(query, f"{len(kept)} series")
+        samples = {at: value for each in kept for at, value in each.items()}
         return [samples.get(_at(moment)) for moment in moments]
 
     def scalar(self, query: str, at: datetime) -> float | None:
@@ -47,10 +52,9 @@ class Prometheus:
         if found["resultType"] == "scalar":
             return float(found["result"][1])
         if found["resultType"] != "vector":
-            said = (
-                f"The query {query} yields a {found['resultType']}, not a number; correct the metric in spec.analysis"
-            )
-            raise NeighbourError("QueryRefused", said)
+            raise _not_one_number(query, f"a {found['resultType']}")
+        if len(found["result"]) > 1:
+            raise _not_one_number(query, f"{len(found['result'])} series")
         return float(found["result"][0]["value"][1]) if found["result"] else None
 
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
@@ -69,6 +73,13 @@ class Prometheus:
             raise NeighbourError("QueryRefused", message)
         data: dict[str, Any] = body["data"]
         return data
+
+
+def _not_one_number(query: str, what: str) -> NeighbourError:
+    said = (
+        f"The query {query} yields {what}, not one number; correct the metric in spec.analysis, e.g. by max() or sum()"
+    )
+    return NeighbourError("QueryRefused", said)
 
 
 def _unix(moment: datetime) -> str:

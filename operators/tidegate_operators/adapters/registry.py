@@ -66,8 +66,10 @@ class Registry:
             if not token:
                 return found
 
-    def record(self, source: RegistrySource, entry: HistoryEntry, serves: bool) -> None:
+    def record(self, source: RegistrySource, entry: HistoryEntry, serves: bool, by: str) -> None:
         """Tell the version how its rollout ended; the promoted alias moves to the one that serves. Safe to repeat.
+
+        by: the deployment, NAMESPACE/NAME: several may follow one model, and the last word stands.
 
         A version belongs to the model that the source named when it was resolved, which may be another one by now.
         """
@@ -75,7 +77,7 @@ class Registry:
         if number is None:
             return
         gone = NeighbourError("ModelNotFound", f"Version {number} of {name} is no longer in {self._uri}.")
-        facts = {"outcome": entry.outcome, "reason": entry.reason, "message": entry.message}
+        facts = {"outcome": entry.outcome, "reason": entry.reason, "message": entry.message, "deployment": by}
         for key, value in facts.items():
             self._tag(name, number, f"tidegate.{key}", value, gone)
         self._call(lambda c: c.update_model_version(name, number, description=entry.message), gone)

@@ -53,9 +53,10 @@ def _rejection(found: ModelDeployment, rejected: RevisionStatus) -> Iterator[str
         yield verdict.message
     again = f"{capital(rejected.title)} is not tried again while"
     if registry is None:
-        yield f"{again} spec.model.package names it: name another package there."
+        what = "spec.model.package names it: name another package there"
     else:
-        yield f"{again} the alias {registry.alias} of {registry.name} names it: move the alias to another version."
+        what = f"the alias {registry.alias} of {registry.name} names it: move the alias to another version"
+    yield f"{again} {what}, or `kubectl tidegate retry {found.metadata.name}`."
 
 
 def _what_is_wrong(found: ModelDeployment) -> Iterable[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, RETRY, UNDO_TO
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import CanaryStatus, HistoryEntry, ModelDeployment, RevisionStatus
@@ -165,12 +165,33 @@ def undo(
     """
     connection = Connection(namespace)
     found = _one(name, connection)
+    if to is None:
+        _refuse_during_a_rollout(found)
     revision = _earlier(found, to)
+    _refuse_to_go_nowhere(found, revision)
     if found.metadata.annotations.get(UNDO_TO) == revision.hash:
         connection.annotate("ModelDeployment", name, {UNDO_TO: None})
         connection.wait_until_seen(name, lambda seen: ModelDeployment.parse(seen).status.undone_to is None)
     connection.annotate("ModelDeployment", name, {UNDO_TO: revision.hash})
     sys.stdout.write(f"{name} goes back to {revision.title}.\n")
+
+
+def _refuse_during_a_rollout(found: ModelDeployment) -> None:
+    """Without a name an undo would leave stable too, about which nobody has complained."""
+    canary, name = found.status.canary, found.metadata.name
+    if canary is not None and not canary.undo:
+        said = f"the rollout of {canary.revision.title} is under way: `kubectl tidegate abort {name}` gives all traffic"
+        _stop(f"{name}: {said} back to stable; --to names a revision that is to serve instead of both.")
+
+
+def _refuse_to_go_nowhere(found: ModelDeployment, revision: RevisionStatus) -> None:
+    """The canary is not to be promoted unjudged by an undo, and who serves is there already."""
+    canary, name = found.status.canary, found.metadata.name
+    if canary is not None and canary.revision.hash == revision.hash:
+        verb = "goes back already" if canary.undo else "is under judgement: `kubectl tidegate promote` lets it go on"
+        _stop(f"{name}: {revision.title} {verb}.")
+    if canary is None and found.status.stable is not None and found.status.stable.hash == revision.hash:
+        _stop(f"{name}: {revision.title} serves all traffic already.")
 
 
 def _earlier(found: ModelDeployment, to: str | None) -> RevisionStatus:
@@ -194,6 +215,24 @@ def _served_well(history: Iterable[HistoryEntry]) -> list[RevisionStatus]:
         if entry.outcome == "promoted":
             found[entry.revision.hash] = entry.revision
     return list(found.values())
+
+
+@app.command()
+def retry(name: Name, namespace: Namespace = None) -> None:
+    """Roll out again what was rolled back, aborted or timed out, from the first step, without any evidence from before.
+
+    Example: kubectl tidegate retry ctr-ranker
+    """
+    connection = Connection(namespace)
+    found = _one(name, connection)
+    rejected = found.status.rejected
+    if rejected is None:
+        _stop(f"{name}: nothing was rejected. {explanation(found)}")
+    if found.metadata.annotations.get(RETRY) == rejected.hash:
+        connection.annotate("ModelDeployment", name, {RETRY: None})
+        connection.wait_until_seen(name, lambda seen: ModelDeployment.parse(seen).status.retried is None)
+    connection.annotate("ModelDeployment", name, {RETRY: rejected.hash})
+    sys.stdout.write(f"{name} tries {rejected.title} again.\n")
 
 
 @app.command()
@@ -221,8 +260,19 @@ def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> N
     if found.status.stable is None:
         what = f"{canary.revision.title} is the first, with no other to share the traffic with"
         _stop(f"{name}: {what}; {verb} has no effect. Change spec.model, or delete the ModelDeployment.")
+    if annotation == PROMOTE:
+        _refuse_an_early_promotion(found, canary)
     _set_anew(connection, found, canary, annotation)
     sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}.\n")
+
+
+def _refuse_an_early_promotion(found: ModelDeployment, canary: CanaryStatus) -> None:
+    """A promotion acts on the weight that a canary has: not on one that it is yet to be given, nor while paused."""
+    name = found.metadata.name
+    if canary.paused_at is not None:
+        _stop(f"{name} is paused: let it go on first (`kubectl tidegate resume {name}`, or spec.paused: false).")
+    if canary.weight_since is None:
+        _stop(f"{name}: {canary.revision.title} does not have the weight of its step yet. {explanation(found)}")
 
 
 def _set_anew(connection: Connection, found: ModelDeployment, canary: CanaryStatus, annotation: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tidegate_api.durations import format_duration
 from tidegate_api.model_deployment import CanaryStatus, External, Metric, ModelDeployment
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.adapters.prometheus import UNREACHABLE, Prometheus
@@ -86,7 +87,8 @@ def _read(look: _Look, metric: Metric) -> list[Window]:
     if metric.external is not None:
         sides = zip(*(_estimates(look, metric.external, side) for side in (look.stable, look.canary)), strict=True)
         return [Window(metric.name, a, b, estimates=_both(*found)) for (a, b), found in zip(pairs, sides, strict=True)]
-    asked = question(metric, look.profile, track(look.deployment.metadata.name, [look.stable, look.canary]))
+    where = look.deployment.metadata
+    asked = question(metric, look.profile, track(where.name, [look.stable, look.canary]), where.namespace)
     if asked is None:
         raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
     return _answer(look, asked)
@@ -119,7 +121,9 @@ def _estimate(value: float | None, error: float | None, size: float | None) -> E
 def _answer(look: _Look, asked: Question) -> list[Window]:
     events = [series for selector in asked.events for series in _counters(look, selector)]
     trials = [series for selector in asked.trials for series in _counters(look, selector)]
-    if asked.complement and trials and not events:
+    if not trials:
+        raise NeighbourError("MetricNotSeen", _nothing_there(look, asked))
+    if asked.complement and not events:
         message = (
             f"Metric {asked.metric}: the gateway has no such bucket edge (query {asked.events[0]}); "
             "state slowRequests.above as an edge of its latency histogram"
@@ -132,6 +136,15 @@ def _answer(look: _Look, asked: Question) -> list[Window]:
     else:
         found = windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
     return [window for window in found if window.start >= look.grid[0]]
+
+
+def _nothing_there(look: _Look, asked: Question) -> str:
+    since = look.grid[0] - _with_past(look.grid)[0]
+    selectors = " or ".join(asked.trials)
+    return (
+        f"Metric {asked.metric} has no samples: Prometheus had no series {selectors} in the last "
+        f"{format_duration(since)}; correct the metric in spec.analysis, or see that whoever counts exports both labels"
+    )
 
 
 def _counters(look: _Look, selector: str) -> list[Series]:

@@ -131,7 +131,8 @@ def _told(deployment: ModelDeployment, entry: HistoryEntry, stable: str | None, 
     if entry.recorded or source is None:
         return entry
     try:
-        neighbours.registry.record(source, entry, serves=entry.revision.hash == stable)
+        by = f"{deployment.metadata.namespace}/{deployment.metadata.name}"
+        neighbours.registry.record(source, entry, serves=entry.revision.hash == stable, by=by)
     except NeighbourError as error:
         if error.failure.reason != "ModelNotFound":
             return entry

@@ -50,7 +50,8 @@ def _model(deployment: ModelDeployment, neighbours: Neighbours) -> tuple[Resolve
     """What the source names; while the registry is away, what it last named stays in force."""
     package, registry = deployment.spec.model.package, deployment.spec.model.registry
     if package is not None:
-        return ResolvedModel(digest=package.digest, uri=package.uri, feature_views=package.feature_views), None
+        facts = {"digest": package.digest, "uri": package.uri, "feature_views": package.feature_views}
+        return ResolvedModel(name=deployment.model_name, **facts), None
     if registry is None:
         return None, None
     try:

@@ -153,7 +153,8 @@ def _models(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[
     """The model and all that are served beside it, now or soon."""
     runtimes = [deployment.spec.runtime, *(revision.runtime for revision in status.live if revision.runtime)]
     also = [model.name for runtime in runtimes for model in runtime.further]
-    return list(dict.fromkeys([deployment.model_name, *also]))
+    own = [deployment.name_of(revision) for revision in status.live]
+    return list(dict.fromkeys([*own, *also]))
 
 
 def _path(method: str, path: str) -> Match:

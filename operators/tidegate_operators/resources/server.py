@@ -177,11 +177,12 @@ def _public_key(key: KeyPlace | None) -> tuple[list[dict[str, Any]], list[dict[s
 def _fetches(deployment: ModelDeployment, revision: RevisionStatus) -> Iterator[tuple[str, list[str]]]:
     """Init containers by name, with their commands: the model's package, then each further one's.
 
-    A further model must be called as the spec calls it, and keeps its package's settings.
+    Each must be called as the spec calls it. A further model keeps its package's settings.
     """
     runtime = _runtime(deployment, revision)
     key = ["--key", f"{_KEYS}/{_KEY_FILE}"] if revision.public_key else []
-    yield FETCH_CONTAINER, [*_fetch(revision.uri, revision.digest, _MODELS), *_serving_settings(runtime), *key]
+    named = ["--name", deployment.name_of(revision)]
+    yield FETCH_CONTAINER, [*_fetch(revision.uri, revision.digest, _MODELS), *named, *_serving_settings(runtime), *key]
     for number, model in enumerate(runtime.further, 1):
         command = [*_fetch(model.uri, model.digest, f"{_ALSO}/{model.name}"), "--name", model.name, *key]
         yield f"{FETCH_CONTAINER}-{number}", command
@@ -244,13 +245,13 @@ def _triton(deployment: ModelDeployment, revision: RevisionStatus, platform: Pla
         "name": "triton",
         "image": _images(deployment, revision, platform).server,
         "imagePullPolicy": platform.image_pull_policy,
-        "args": _triton_arguments(deployment.model_name, runtime),
+        "args": _triton_arguments(deployment.name_of(revision), runtime),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
-        **_probes(deployment.model_name, runtime),
+        **_probes(deployment.name_of(revision), runtime),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
         "resources": _resources(runtime),
         "securityContext": restricted_container(),

@@ -97,6 +97,10 @@ def _retiring(course: Course, canary: CanaryStatus, outcome: Outcome, now: datet
 
 
 def _trim(history: list[HistoryEntry], limit: int) -> list[HistoryEntry]:
-    """The newest entries, and older ones that the registry has yet to be told of."""
-    old, new = history[: max(0, len(history) - limit)], history[max(0, len(history) - limit) :]
-    return [*(entry for entry in old if not entry.recorded), *new]
+    """The newest promotions, the newest others, and older ones that the registry has yet to be told of.
+
+    Attempts that never served push no revision out that somebody may want back.
+    """
+    served = [entry for entry in history if entry.outcome == "promoted"][-limit:] if limit else []
+    others = [entry for entry in history if entry.outcome != "promoted"][-limit:] if limit else []
+    return [entry for entry in history if not entry.recorded or entry in served or entry in others]

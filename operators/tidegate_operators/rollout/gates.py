@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from tidegate_api.model_deployment import ModelDeployment, ResolvedModel
 from tidegate_operators.rollout.observed import Failure, Observed, View
 
-__all__ = ["Room", "feature_gate", "room_for"]
+__all__ = ["Room", "feature_gate", "name_gate", "room_for"]
+
+
+def name_gate(target: ResolvedModel, stable: ResolvedModel | None) -> Failure | None:
+    """Clients ask for the model by its name: one of another name cannot share their requests."""
+    if stable is None or None in (stable.name, target.name) or stable.name == target.name:
+        return None
+    said = f"clients ask for model {stable.name}, and this one is called {target.name}"
+    return Failure("OtherModel", f"{said}: correct spec.model, or serve it by a ModelDeployment of its own.")
 
 
 def feature_gate(model: ResolvedModel, views: Iterable[View]) -> Failure | None:

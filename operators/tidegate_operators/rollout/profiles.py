@@ -20,7 +20,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Profile:
-    """Bare counter selectors with `$track`. `bucket` counts answers at or below `$edge` ms; empty where unseen."""
+    """Bare counter selectors; `$own` is `$track` with the namespace, which the gateway's and servers' series tell.
+
+    `bucket` counts answers at or below `$edge` ms; empty where unseen.
+    """
 
     name: str
     requests: str
@@ -31,18 +34,18 @@ class Profile:
 
 CONTOUR = Profile(
     name="Contour",
-    requests="envoy_cluster_upstream_rq_xx{$track}",
+    requests="envoy_cluster_upstream_rq_xx{$own}",
     failures=(
-        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",$track}',
-        "envoy_cluster_grpc_failure{$track}",
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",$own}',
+        "envoy_cluster_grpc_failure{$own}",
     ),
-    timed="envoy_cluster_upstream_rq_time_count{$track}",
-    bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$track}',
+    timed="envoy_cluster_upstream_rq_time_count{$own}",
+    bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$own}',
 )
 TRITON = Profile(
     name="Triton",
-    requests="{__name__=~'nv_inference_request_(success|failure)',$track}",
-    failures=("nv_inference_request_failure{$track}",),
+    requests="{__name__=~'nv_inference_request_(success|failure)',$own}",
+    failures=("nv_inference_request_failure{$own}",),
 )
 _BY_CONTROLLER = {"projectcontour.io/gateway-controller": CONTOUR}
 
@@ -71,24 +74,29 @@ def track(deployment: str, revisions: Iterable[str]) -> str:
     return f'tidegate_deployment="{deployment}",tidegate_revision=~"{"|".join(sorted(revisions))}"'
 
 
-def question(metric: Metric, profile: Profile, labels: str) -> Question | None:
+def question(metric: Metric, profile: Profile, labels: str, namespace: str) -> Question | None:
     """The question of a comparing metric; none where the gateway's profile cannot answer it."""
+    own = f'tidegate_namespace="{namespace}",{labels}'
     if metric.ratio is not None:
         return _question(metric.name, (metric.ratio.events,), metric.ratio.trials, labels)
     if metric.mean is not None:
         asked = _question(metric.name, (metric.mean.sum,), metric.mean.count, labels)
         return replace(asked, squares=(metric.mean.sum_of_squares.replace("$track", labels),))
     if metric.error_rate is not None:
-        return _question(metric.name, profile.failures, profile.requests, labels)
+        return _question(metric.name, profile.failures, profile.requests, own)
     if metric.slow_requests is not None and profile.bucket:
         bucket = profile.bucket.replace("$edge", _edge(metric.slow_requests.above))
-        return _question(metric.name, (bucket,), profile.timed, labels, complement=True)
+        return _question(metric.name, (bucket,), profile.timed, own, complement=True)
     return None
 
 
 def _question(name: str, events: tuple[str, ...], trials: str, labels: str, complement: bool = False) -> Question:
-    expanded = tuple(text.replace("$track", labels) for text in events)
-    return Question(name, expanded, (trials.replace("$track", labels),), complement)
+    expanded = tuple(_labelled(text, labels) for text in events)
+    return Question(name, expanded, (_labelled(trials, labels),), complement)
+
+
+def _labelled(selector: str, labels: str) -> str:
+    return selector.replace("$track", labels).replace("$own", labels)
 
 
 def _edge(above: timedelta) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from tidegate_api.annotations import OF_A_ROLLOUT, RESTART, UNDO_TO
+from tidegate_api.annotations import OF_A_ROLLOUT, RESTART, RETRY, UNDO_TO
 from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import (
     CanaryStatus,
@@ -17,7 +17,7 @@ from tidegate_api.model_deployment import (
 )
 from tidegate_operators.rollout.course import Course, server_of, spent
 from tidegate_operators.rollout.endings import end
-from tidegate_operators.rollout.gates import feature_gate, room_for
+from tidegate_operators.rollout.gates import feature_gate, name_gate, room_for
 from tidegate_operators.rollout.observed import Announcement, Failure, Observed
 from tidegate_operators.rollout.wording import capital
 
@@ -46,7 +46,7 @@ def follow_source(deployment: ModelDeployment, observed: Observed, now: datetime
     course = course.with_status(source=observed.model)
     if course.status.rejected is not None and course.status.rejected.hash != target.hash:
         course = course.with_status(rejected=None)
-    course = _undo(deployment, observed, course, target, now)
+    course = _undo(deployment, observed, _retry(deployment, course), target, now)
     canary = course.status.canary
     if canary is not None and _is_superseded(course.status, canary, target):
         message = f"{capital(canary.revision.title)} was superseded by {target.title} before it was judged."
@@ -74,6 +74,22 @@ def _is_superseded(status: ModelDeploymentStatus, canary: CanaryStatus, target: 
     if canary.undo and status.rejected is not None:
         return False
     return canary.revision.hash != target.hash
+
+
+def _retry(deployment: ModelDeployment, course: Course) -> Course:
+    """Take back that a revision was rejected, once for each time that the annotation is set: it is judged anew."""
+    asked, rejected = deployment.metadata.annotations.get(RETRY), course.status.rejected
+    if asked == course.status.retried:
+        return course
+    course = course.with_status(retried=asked)
+    if asked is None:
+        return course
+    if rejected is None or asked not in (rejected.hash, rejected.version):
+        known = f"rejected is {rejected.title}" if rejected else "none is"
+        message = f"{RETRY} names {asked}, which is not rejected ({known}): nothing is done."
+        return course.announcing(Announcement("Warning", "RetryRefused", message))
+    message = f"{capital(rejected.title)} is tried again, as the annotation {RETRY} asks."
+    return course.with_status(rejected=None).announcing(Announcement("Normal", "Retried", message, rejected.hash))
 
 
 def _undo(
@@ -154,17 +170,19 @@ def _start(
 
 
 def _keep(observed: Observed, course: Course, stable: RevisionStatus, target: RevisionStatus) -> Course:
-    """Stable is what the source names: whatever it was started with stays."""
+    """Stable is what the source names: whatever it was started with stays, its name with the version that has it."""
     kept = {"images": stable.images or target.images, "public_key": stable.public_key, "restart": stable.restart}
+    if stable.name not in (None, target.name):
+        kept |= {"name": stable.name, "version": stable.version, "uri": stable.uri}
     return course.with_status(stable=target.model_copy(update=kept)).saying(_stable_sentence(observed, target))
 
 
 def _admit(
     deployment: ModelDeployment, observed: Observed, course: Course, target: RevisionStatus, now: datetime
 ) -> Course:
-    """Begin the rollout, unless its features cannot be read or there is no room for it: then nothing is touched."""
+    """Begin the rollout, unless the model cannot take stable's place or has no room: then nothing is touched."""
     no_room, baseline = _room_beside(deployment, observed, course.status.stable)
-    failure = feature_gate(target, observed.views) or no_room
+    failure = name_gate(target, course.status.stable) or feature_gate(target, observed.views) or no_room
     if failure is not None:
         return replace(course, blocked=failure).saying(f"{capital(target.title)} is not rolled out: {failure.message}")
     return _begin(deployment, course, target, now, baseline=baseline)

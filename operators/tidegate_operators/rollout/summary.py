@@ -44,7 +44,7 @@ def summarize(
         _progressing(observed, decision, now),
         _ready(observed, status, now),
         _reconciling(status, now),
-        _stalled(observed, decision, now),
+        _stalled(deployment, observed, decision, now),
     ]
     conditions = with_transition_times(deployment.status.conditions, found, generation)
     update = {
@@ -138,14 +138,34 @@ def _reconciling(status: ModelDeploymentStatus, now: datetime) -> Condition:
     return _condition("Reconciling", under_way, idle, "RolloutUnderWay", status.message or "", now)
 
 
-def _stalled(observed: Observed, decision: Decision, now: datetime) -> Condition:
+def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision, now: datetime) -> Condition:
     """For kstatus too: True where what is asked for will not come without somebody doing something."""
     status = decision.status
     rejected = Failure("Rejected", status.message or "") if status.rejected and not status.canary else None
-    failure = observed.refusal or decision.blocked or rejected
+    neighbour = observed.routes.failure or _lasting(observed.model_failure) or _lasting(observed.metrics_failure)
+    failure = (
+        observed.refusal or decision.blocked or rejected or neighbour or _overdue(deployment, observed, status, now)
+    )
     going = Failure("NotStalled", "Nothing stands in the way.")
     reason, message = (failure.reason, failure.message) if failure else ("", "")
     return _condition("Stalled", failure is not None, going, reason, message, now)
+
+
+def _lasting(failure: Failure | None) -> Failure | None:
+    """What does not pass by itself: a neighbour that is away comes back, and so may traffic."""
+    passes = failure is None or failure.reason.endswith("Unreachable") or failure.reason == "MetricNotSeen"
+    return None if passes else failure
+
+
+def _overdue(
+    deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus, now: datetime
+) -> Failure | None:
+    """A first revision whose pods do not start in time: it has nothing to give way to, so it is not ended."""
+    canary = status.canary
+    if canary is None or status.stable is not None or now - canary.started_at <= deployment.spec.progress_deadline:
+        return None
+    failure = observed.servers.get(canary.revision.hash, NO_SERVER).failure
+    return failure or Failure("InsufficientEvidence", status.message or "")
 
 
 def _progressing(observed: Observed, decision: Decision, now: datetime) -> Condition:
@@ -168,11 +188,17 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
         )
     server = observed.servers.get(status.stable.hash, NO_SERVER)
     message = f"{server.ready} pods of {status.stable.title} are ready."
-    return _condition("Ready", server.ready > 0, Failure("StableNotReady", message), "Serving", message, now)
+    failure = observed.routes.failure if server.ready else Failure("StableNotReady", message)
+    return _condition("Ready", failure is None, failure, "Serving", message, now)
+
+
+def _is_cut_off(observed: Observed, stable: RevisionStatus) -> bool:
+    """Whether requests do not reach stable: it has no pod, or the gateway will not have its routes."""
+    return observed.servers.get(stable.hash, NO_SERVER).ready == 0 or observed.routes.failure is not None
 
 
 def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> str:
-    if status.stable is not None and observed.servers.get(status.stable.hash, NO_SERVER).ready == 0:
+    if status.stable is not None and _is_cut_off(observed, status.stable):
         return "Degraded"
     if status.canary is not None:
         paused = status.canary.paused_at is not None

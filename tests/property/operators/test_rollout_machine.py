@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rollouts import GOOD, LATER, NEXT, SPEC, START, deployment, obeyed, routed, shares, windows
-from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, RETRY, UNDO_TO
 from tidegate_api.model_deployment import ModelDeploymentStatus
 from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Decision, Failure, Observed, Routes, Server
@@ -92,7 +92,7 @@ class Rollout(RuleBasedStateMachine):
     def name_another_version(self, model: type(GOOD)) -> None:  # type: ignore[valid-type]
         self.model = model
 
-    @rule(annotation=st.sampled_from([ABORT, PAUSE, PROMOTE, RESTART, UNDO_TO]),
+    @rule(annotation=st.sampled_from([ABORT, PAUSE, PROMOTE, RESTART, RETRY, UNDO_TO]),
           model=st.sampled_from([GOOD, NEXT, LATER]))  # fmt: skip
     def annotate(self, annotation: str, model: type(GOOD)) -> None:  # type: ignore[valid-type]
         self.annotations = {annotation: revision_of(deployment(**self.plan), model).hash}

@@ -150,7 +150,7 @@ class Stuttering(Named):
         self.calls = 0
         self.heard: list[str] = []
 
-    def record(self, source: object, entry: HistoryEntry, serves: bool) -> None:
+    def record(self, source: object, entry: HistoryEntry, serves: bool, by: str) -> None:
         self.calls += 1
         if self.calls == 2:
             raise NeighbourError("RegistryUnreachable", "nobody answers")

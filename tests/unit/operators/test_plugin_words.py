@@ -15,7 +15,7 @@ from test_resources import VIEW
 from typer.testing import CliRunner, Result
 
 from rollouts import GOOD, NEXT, START, deployment, revision
-from tidegate_api.annotations import ABORT, PAUSE
+from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RETRY
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus
 from tidegate_api.model_deployment import (
     CanaryStatus,
@@ -64,7 +64,7 @@ def _rolling(annotations: dict[str, str] | None = None, first: bool = False, **s
 def test_after_a_rollback_explain_says_who_serves_what_was_rejected_and_what_to_do() -> None:
     assert explanation(_rolled_back()) == (
         f"{SERVES} all traffic. {ROLLED_BACK} Version 2 (revision {CANARY.hash}) is not tried again while the alias "
-        "challenger of ctr-ranker names it: move the alias to another version."
+        "challenger of ctr-ranker names it: move the alias to another version, or `kubectl tidegate retry ctr-ranker`."
     )
 
 
@@ -206,6 +206,52 @@ def test_abort_names_the_revision(run: Run) -> None:
     shop = Shop(_rolling())
     assert run(shop, "abort", "ctr-ranker").exit_code == 0
     assert shop.annotated == [{ABORT: revision(NEXT)}]
+
+
+def _at_its_weight(**changes: Any) -> ModelDeployment:
+    found = _rolling()
+    assert found.status.canary is not None
+    canary = found.status.canary.model_copy(update={"weight_since": START} | changes)
+    return found.model_copy(update={"status": found.status.model_copy(update={"canary": canary})})
+
+
+def test_promote_names_the_revision_once_it_has_its_weight(run: Run) -> None:
+    shop = Shop(_at_its_weight())
+    assert run(shop, "promote", "ctr-ranker").exit_code == 0
+    assert shop.annotated == [{PROMOTE: revision(NEXT)}]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [(_rolling(), "does not have the weight of its step yet"), (_at_its_weight(paused_at=START), "is paused")],
+)
+def test_promote_of_what_cannot_go_on_yet_says_so(run: Run, found: ModelDeployment, said: str) -> None:
+    shop = Shop(found)
+    done = run(shop, "promote", "ctr-ranker")
+    assert (done.exit_code, said in done.stderr, shop.annotated) == (1, True, [])
+
+
+def test_undo_during_a_rollout_is_no_abort_and_judges_nobody(run: Run) -> None:
+    shop = Shop(_rolling())
+    done = run(shop, "undo", "ctr-ranker")
+    assert (done.exit_code, "kubectl tidegate abort ctr-ranker" in done.stderr, shop.annotated) == (1, True, [])
+
+
+def test_undo_to_the_revision_that_serves_goes_nowhere(run: Run) -> None:
+    entry = HistoryEntry(
+        revision=STABLE, outcome="promoted", reason="Promoted", message="", started_at=START, ended_at=START
+    )
+    shop = Shop(deployment(ModelDeploymentStatus(stable=STABLE, history=[entry])))
+    done = run(shop, "undo", "ctr-ranker", "--to", STABLE.hash)
+    assert (done.exit_code, "serves all traffic already" in done.stderr, shop.annotated) == (1, True, [])
+
+
+def test_retry_names_what_was_rejected(run: Run) -> None:
+    shop = Shop(_rolled_back())
+    assert run(shop, "retry", "ctr-ranker").exit_code == 0
+    assert shop.annotated == [{RETRY: CANARY.hash}]
+    done = run(Shop(_rolling()), "retry", "ctr-ranker")
+    assert (done.exit_code, "nothing was rejected" in done.stderr) == (1, True)
 
 
 def test_json_leaves_managed_fields_out(run: Run) -> None:

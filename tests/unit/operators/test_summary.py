@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from rollouts import GOOD, NEXT, START, deployment, obeyed, revision
@@ -75,3 +76,40 @@ def test_a_stable_revision_whose_gateway_is_gone_is_not_said_to_serve() -> None:
     missing = Failure("GatewayNotFound", "Gateway gateways/public does not exist: create it.")
     after, _ = _look(_looks(4, GOOD), Observed(GOOD, {revision(GOOD): Server(2, 2)}, Routes(failure=missing)))
     assert "is stable, but its routes do not stand: Gateway gateways/public" in (after.status.message or "")
+
+
+MISSING = Failure("GatewayNotFound", "Gateway gateways/nowhere does not exist: create it.")
+
+
+def _said(status: ModelDeploymentStatus, kind: str) -> tuple[str, str]:
+    found = next(item for item in status.conditions if item.type == kind)
+    return found.status, found.reason
+
+
+def test_a_stable_revision_that_the_gateway_cuts_off_is_not_ready() -> None:
+    after, _ = _look(_looks(4, GOOD), Observed(GOOD, {revision(GOOD): Server(2, 2)}, Routes(failure=MISSING)))
+    assert (_said(after.status, "Ready"), after.status.phase) == (("False", "GatewayNotFound"), "Degraded")
+    assert _said(after.status, "Stalled") == ("True", "GatewayNotFound")
+
+
+def test_what_only_a_person_can_mend_is_stalled_and_what_passes_is_not() -> None:
+    before = _looks(4, GOOD)
+    servers, routes = {revision(GOOD): Server(2, 2)}, Routes({revision(GOOD): 100}, accepted=True)
+    for reason, stalled in (("ModelNotFound", "True"), ("RegistryUnreachable", "False")):
+        failure = Failure(reason, "The alias names nothing.")
+        after, _ = _look(before, Observed(None, servers, routes, model_failure=failure))
+        assert _said(after.status, "Stalled")[0] == stalled
+    for reason, stalled in (("QueryRefused", "True"), ("MetricNotSeen", "False"), ("PrometheusUnreachable", "False")):
+        failure = Failure(reason, "The query is none.")
+        after, _ = _look(before, Observed(GOOD, servers, routes, metrics_failure=failure))
+        assert _said(after.status, "Stalled")[0] == stalled
+
+
+def test_a_first_revision_that_does_not_start_is_stalled_once_its_time_is_up() -> None:
+    refused = Failure("PackageRefused", "The package has another digest.")
+    found = _looks(2, GOOD)
+    observed = Observed(GOOD, {revision(GOOD): Server(0, 1, refused)}, Routes())
+    for minutes, stalled in ((1, ("False", "NotStalled")), (30, ("True", "PackageRefused"))):
+        now = START + timedelta(minutes=minutes)
+        status = summarize(found, observed, decide(found, observed, now), now)
+        assert _said(status, "Stalled") == stalled

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 
 from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares
 from stories import Story, canarying, serving
-from tidegate_api.annotations import ABORT, PROMOTE, RESTART, UNDO_TO
+from tidegate_api.annotations import ABORT, PROMOTE, RESTART, RETRY, UNDO_TO
+from tidegate_api.model_deployment import ResolvedModel
 from tidegate_operators.resources.platform import Platform
+from tidegate_operators.resources.routes import route_objects
 from tidegate_operators.resources.server import server_objects
 from tidegate_operators.rollout.observed import Decision, View
 from tidegate_operators.rollout.source import revision_of
@@ -255,3 +259,88 @@ def test_a_promotion_kept_in_git_does_not_act_on_a_later_rollout_of_the_same_rev
     story.annotations = {PROMOTE: revision(NEXT)}
     story.looks(6)
     assert story.status.stable.version == "2"
+
+
+def _rolled_back() -> Story:
+    """Version 2 was rolled back, and the source still names it."""
+    story = canarying()
+    story.judged((0, 4000), (900, 1000)).looks(5)
+    assert story.status.rejected is not None
+    return story
+
+
+@pytest.mark.parametrize("named", [revision(NEXT), "2"])
+def test_what_was_rejected_is_tried_again_once_where_a_person_asks_for_it(named: str) -> None:
+    story = _rolled_back()
+    story.annotations = {RETRY: named}
+    story.looks(3)
+    assert story.status.canary is not None
+    assert story.status.canary.revision.version == "2"
+    assert not any(item.canary.trials for item in story.status.canary.evidence)
+    story.judged((0, 4000), (900, 1000)).looks(20)
+    assert story.status.canary is None
+    assert story.status.rejected is not None
+    assert story.said.count("Retried") == 1
+
+
+def test_a_retry_of_what_was_not_rejected_does_nothing_and_says_so() -> None:
+    story = _rolled_back()
+    story.annotations = {RETRY: revision(GOOD)}
+    story.looks(5)
+    assert (story.status.canary, story.said.count("RetryRefused")) == (None, 1)
+
+
+def test_attempts_that_never_served_push_nobody_out_of_the_history() -> None:
+    story = _promoted()
+    story.spec = {"revisionHistoryLimit": 2}
+    for number in range(6):
+        story.model = (LATER, NEXT)[number % 2]
+        story.looks(2)
+    promoted = [entry.revision.version for entry in story.status.history if entry.outcome == "promoted"]
+    assert promoted == ["1", "2"]
+    story.annotations = {UNDO_TO: "1"}
+    assert shares(story.looks(4).decision) == {revision(GOOD): 100}
+
+
+def _pinned(name: str, digest: str = GOOD.digest) -> tuple[dict[str, Any], ResolvedModel]:
+    package = {"uri": GOOD.uri, "digest": digest, "name": name}
+    return {"package": package}, ResolvedModel(digest=digest, uri=GOOD.uri, name=name)
+
+
+def _names(story: Story) -> set[str]:
+    """By what names pods load the model and routes lead to it."""
+    assert story.decision is not None
+    owner = story.deployment()
+    bodies = [
+        body
+        for plan in story.decision.plans
+        for body in server_objects(owner, plan.revision, plan.min_replicas, PLATFORM)
+    ]
+    bodies += route_objects(owner, story.decision.status, story.decision.weights)
+    return set(re.findall(r"/v2/models/([a-z-]+)/|--load-model=([a-z-]+)", json.dumps(bodies))[0]) - {""}
+
+
+def test_another_name_for_what_serves_cuts_nobody_off() -> None:
+    model, named = _pinned("ctr-ranker")
+    story = Story(model=model)
+    story.model = named
+    story.looks(5)
+    before = _names(story)
+    story.spec["model"], story.model = _pinned("other")
+    story.looks(5)
+    assert _names(story) == before == {"ctr-ranker"}
+    assert story.status.stable is not None
+    assert story.status.stable.name == "ctr-ranker"
+
+
+def test_a_model_of_another_name_is_not_rolled_out() -> None:
+    model, named = _pinned("ctr-ranker")
+    story = Story(model=model)
+    story.model = named
+    story.looks(5)
+    story.spec["model"], story.model = _pinned("other", NEXT.digest)
+    decision = story.looks(5).decision
+    assert decision is not None
+    assert decision.blocked is not None
+    assert decision.blocked.reason == "OtherModel"
+    assert (story.status.canary, _names(story)) == (None, {"ctr-ranker"})
