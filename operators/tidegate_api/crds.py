@@ -124,7 +124,7 @@ _COLUMNS = {
         _column("Stable", ".status.stableVersion", "Version that serves; a revision's hash without a registry."),
         _column("Canary", ".status.canaryVersion", "Version under judgement."),
         _column("Weight", ".status.weight", "Percent of the traffic at the canary.", "integer"),
-        _column("Verdict", ".status.verdict.reason", "How the last rollout ended."),
+        _column("Last Verdict", ".status.verdict.reason", "How the last rollout that has ended did so."),
         _column("Message", ".status.message", "What goes on, in one sentence.", priority=1),
         _AGE,
     ],

@@ -32,13 +32,18 @@ class Connection:
         self.namespace = str(namespace or context["context"].get("namespace", "default"))
         self._api = client.CustomObjectsApi(client.ApiClient(settings))
 
-    def read(self, kind: str, name: str | None) -> list[dict[str, Any]]:
-        """All objects of a kind, or the one of that name."""
+    def read(self, kind: str, name: str | None, everywhere: bool = False) -> list[dict[str, Any]]:
+        """All objects of a kind, here or in every namespace, or the one of that name."""
         where = (GROUP, VERSION, self.namespace, _PLURALS[kind])
         with self._in_sentences(kind, name):
             if name:
                 return [self._api.get_namespaced_custom_object(*where, name)]
-            found: list[dict[str, Any]] = self._api.list_namespaced_custom_object(*where)["items"]
+            listed = (
+                self._api.list_cluster_custom_object(GROUP, VERSION, _PLURALS[kind])
+                if everywhere
+                else self._api.list_namespaced_custom_object(*where)
+            )
+            found: list[dict[str, Any]] = listed["items"]
             return found
 
     def servers(self, name: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tidegate_api.model_deployment import ModelDeployment, RevisionStatus
-from tidegate_operators.rollout.wording import capital, ignored_sentence
+from tidegate_operators.rollout.wording import capital, ignored_sentence, share_of
 
 __all__ = ["explanation"]
 
@@ -43,6 +43,9 @@ def _who_serves(found: ModelDeployment) -> str:
         return "Nothing serves yet."
     if any(item.type == "RoutesAccepted" and item.status == "False" for item in found.status.conditions):
         return f"{capital(stable.title)} is stable."
+    test = found.spec.strategy.ab_test
+    if weight and test is not None and test.values:
+        return f"{capital(stable.title)} serves all but {share_of(found, weight)}."
     share = f"{100 - weight} % of the traffic" if weight else "all traffic"
     return f"{capital(stable.title)} serves {share}."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Annotated, Any, NoReturn
@@ -20,7 +20,14 @@ from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.plan import plan_command
 from tidegate_operators.cli.simulate import simulate_command
-from tidegate_operators.cli.tables import deployments_sheet, history_sheet, print_sheet, views_sheet
+from tidegate_operators.cli.tables import (
+    Sheet,
+    deployments_sheet,
+    history_sheet,
+    print_sheet,
+    views_sheet,
+    with_namespaces,
+)
 from tidegate_operators.cli.watch import watch_command
 
 __all__ = ["app", "main"]
@@ -29,6 +36,7 @@ _NOTHING_TO_DO, _BAD_INPUT = 1, 2
 
 app = typer.Typer(name="kubectl-tidegate", no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
+Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API objects for machines.")]
 Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.")]
 
@@ -53,32 +61,41 @@ def options(
 
 @app.command()
 def get(
-    name: Annotated[str | None, typer.Argument()] = None, namespace: Namespace = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument()] = None,
+    namespace: Namespace = None,
+    everywhere: Everywhere = False,
+    as_json: Json = False,
 ) -> None:
     """List ModelDeployments, or show one.
 
     Example: kubectl tidegate get ctr-ranker -n shop
     """
-    bodies = _read("ModelDeployment", name, namespace)
-    if as_json:
-        _print_json(bodies)
-    elif bodies:
-        print_sheet(deployments_sheet(ModelDeployment.parse(body) for body in bodies), Console())
+    bodies = _read("ModelDeployment", name, namespace, everywhere)
+    _print(bodies, as_json, everywhere, lambda: deployments_sheet(ModelDeployment.parse(body) for body in bodies))
 
 
 @app.command()
 def features(
-    name: Annotated[str | None, typer.Argument()] = None, namespace: Namespace = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument()] = None,
+    namespace: Namespace = None,
+    everywhere: Everywhere = False,
+    as_json: Json = False,
 ) -> None:
     """List FeatureViews with watermark and freshness, or show one.
 
     Example: kubectl tidegate features
     """
-    bodies = _read("FeatureView", name, namespace)
+    bodies, now = _read("FeatureView", name, namespace, everywhere), datetime.now(UTC)
+    _print(bodies, as_json, everywhere, lambda: views_sheet((FeatureView.parse(body) for body in bodies), now))
+
+
+def _print(bodies: list[dict[str, Any]], as_json: bool, everywhere: bool, sheet: Callable[[], Sheet]) -> None:
+    """As JSON, or as a table where there is anything; of all namespaces, with theirs."""
     if as_json:
         _print_json(bodies)
     elif bodies:
-        print_sheet(views_sheet((FeatureView.parse(body) for body in bodies), datetime.now(UTC)), Console())
+        where = [str(body["metadata"]["namespace"]) for body in bodies]
+        print_sheet(with_namespaces(sheet(), where) if everywhere else sheet(), Console())
 
 
 @app.command()
@@ -307,12 +324,16 @@ def _one(name: str, connection: Connection) -> ModelDeployment:
     return ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
 
 
-def _read(kind: str, name: str | None, namespace: str | None) -> list[dict[str, Any]]:
+def _read(kind: str, name: str | None, namespace: str | None, everywhere: bool) -> list[dict[str, Any]]:
     """The objects; where there are none, that is said as kubectl says it."""
+    if name and everywhere:
+        raise typer.BadParameter("one object is named in one namespace: leave out its name, or -A")
     connection = Connection(namespace)
-    found = connection.read(kind, name)
+    found = connection.read(kind, name, everywhere)
     if not found:
-        sys.stderr.write(f"No resources found in {connection.namespace} namespace.\n")
+        sys.stderr.write(
+            "No resources found" + ("." if everywhere else f" in {connection.namespace} namespace.") + "\n"
+        )
     return [_without_managed_fields(body) for body in found]
 
 

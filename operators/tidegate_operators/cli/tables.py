@@ -13,7 +13,17 @@ from rich.text import Text
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, RevisionStatus
 
-__all__ = ["Row", "Sheet", "age", "deployments_sheet", "history_sheet", "length", "print_sheet", "views_sheet"]
+__all__ = [
+    "Row",
+    "Sheet",
+    "age",
+    "deployments_sheet",
+    "history_sheet",
+    "length",
+    "print_sheet",
+    "views_sheet",
+    "with_namespaces",
+]
 
 _COLORS = {
     "Healthy": "green", "promoted": "green", "Ready": "green", "Progressing": "cyan", "Paused": "yellow",
@@ -51,6 +61,12 @@ def _deployment(item: ModelDeployment) -> Row:
     canary = _label(status.canary.revision if status.canary else None)
     cells = (item.metadata.name, status.phase or "Pending", _label(status.stable), canary, f"{status.weight}%")
     return Row(cells, status.message or "The operator has not looked at it yet.")
+
+
+def with_namespaces(sheet: Sheet, namespaces: Sequence[str]) -> Sheet:
+    """The same rows, each with its namespace before it."""
+    rows = (Row((where, *row.cells), row.message) for where, row in zip(namespaces, sheet.rows, strict=True))
+    return Sheet(("NAMESPACE", *sheet.columns), tuple(rows))
 
 
 def history_sheet(found: ModelDeployment, now: datetime) -> Sheet:

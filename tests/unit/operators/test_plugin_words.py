@@ -141,7 +141,7 @@ class Shop:
         self.found = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in found]
         self.annotated: list[dict[str, str | None]] = []
 
-    def read(self, kind: str, name: str | None) -> list[dict[str, Any]]:
+    def read(self, kind: str, name: str | None, everywhere: bool = False) -> list[dict[str, Any]]:
         return self.found
 
     def annotate(self, kind: str, name: str, annotations: dict[str, str | None]) -> None:
@@ -206,6 +206,14 @@ def test_abort_names_the_revision(run: Run) -> None:
     shop = Shop(_rolling())
     assert run(shop, "abort", "ctr-ranker").exit_code == 0
     assert shop.annotated == [{ABORT: revision(NEXT)}]
+
+
+def test_all_namespaces_are_told_with_theirs(run: Run) -> None:
+    done = run(Shop(_rolling()), "get", "-A")
+    assert done.stdout.split()[:7] == ["NAMESPACE", "NAME", "PHASE", "STABLE", "CANARY", "WEIGHT", "MESSAGE"]
+    assert "shop" in done.stdout
+    assert run(Shop(), "features", "-A").stderr == "No resources found.\n"
+    assert run(Shop(), "get", "x", "-A").exit_code == 2
 
 
 def _at_its_weight(**changes: Any) -> ModelDeployment:
