@@ -42,6 +42,11 @@ def _retried(task: dsl.PipelineTask, retries: int) -> dsl.PipelineTask:
     return task.set_retry(num_retries=retries, backoff_duration="2s", backoff_factor=2.0) if retries else task
 
 
+def _on_lake(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """With the claim `lake`: an address such as pvc://lake/PATH leads somewhere in it."""
+    return kubernetes.mount_pvc(task, pvc_name=_LAKE_CLAIM, mount_path=_LAKE_MOUNT)
+
+
 def _fresh(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """Never from the cache: it reads or writes what may have changed outside the DAG."""
     return task.set_caching_options(False)
@@ -67,8 +72,8 @@ def _rows(data: str, views: str, lake: str, newest_event: str, expectations: str
         steps.features(joined=joined, views=looked.outputs["views"], lake=lake, lake_digest=landed.output),
         "Point-in-time features",
     )
-    for task in (looked, validated, landed, featured):
-        kubernetes.mount_pvc(task, pvc_name=_LAKE_CLAIM, mount_path=_LAKE_MOUNT)
+    for task in (looked, ingested, validated, landed, featured):
+        _on_lake(task)
     return _Rows(version, _light(steps.split(training_set=featured.outputs["training_set"]), "Split by time").outputs)
 
 
@@ -145,7 +150,7 @@ def _registered(packaged: dsl.PipelineTask, model: PipelineChannel, mlflow_uri: 
 def _deployed(version: PipelineChannel, model_name: str, alias: str, deploy_to: str, apply: bool) -> dsl.PipelineTask:
     """The ModelDeployment that follows the alias: a file, or applied."""
     task = steps.deploy(registered=version, model_name=model_name, alias=alias, deploy_to=deploy_to, apply=apply)
-    return _fresh(_light(task, "Deploy"))
+    return _on_lake(_fresh(_light(task, "Deploy")))
 
 
 @dsl.pipeline(

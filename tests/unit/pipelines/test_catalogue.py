@@ -64,6 +64,17 @@ def test_steps_that_touch_the_outside_are_never_cached(compiled: Compiled) -> No
     assert fresh == {"look", "land", "read-champion", "register", "deploy"}
 
 
+def test_every_step_that_is_given_an_address_has_the_claim_lake(compiled: Compiled) -> None:
+    spec, platform = yaml.safe_load_all(compiled.file.read_text())
+    mounted = {
+        n for n, e in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items() if "pvcMount" in e
+    }
+    addresses = {"data", "views", "lake", "expectations", "deploy_to"}
+    tasks = spec["root"]["dag"]["tasks"].items()
+    told = {f"exec-{name}" for name, task in tasks if addresses & task["inputs"].get("parameters", {}).keys()}
+    assert mounted == told
+
+
 def test_params_get_their_declared_types(compiled: Compiled) -> None:
     found = parse_params(["epochs=3", "gate_margin=0.1", "apply=true", "hidden=8,4"], compiled)
     assert found == {"epochs": 3, "gate_margin": 0.1, "apply": True, "hidden": "8,4"}
