@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -153,14 +157,27 @@ def _submit(file: Path, host: str, arguments: dict[str, Any], experiment: str) -
     from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
     from urllib3.exceptions import HTTPError
 
-    from tidegate_pipelines.catalogue import PipelineError
+    from tidegate_pipelines.catalogue import ServerError
 
     try:
-        client = kfp.Client(host=host)
-        done = client.create_run_from_pipeline_package(str(file), arguments=arguments, experiment_name=experiment)
+        with _silent():
+            client = kfp.Client(host=host)
+            done = client.create_run_from_pipeline_package(str(file), arguments=arguments, experiment_name=experiment)
     except (ApiException, HTTPError, OSError) as error:
-        raise PipelineError(
+        raise ServerError(
             resource="KFP server", field="host", value=host, expected=f"an API that answers ({str(error)[:300]})",
             remedy="check the address, e.g. with a port-forward to ml-pipeline-ui",
         ) from error  # fmt: skip
     return str(done.run_id)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """KFP's client warns of its own age, and logs a traceback for each of five looks at a server's health."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -114,6 +114,13 @@ def test_an_unreachable_store_may_mend_itself_and_is_in_the_report(tmp_path: Pat
     assert "a Redis that answers" in json.loads(report.read_text())["error"]
 
 
+def test_an_unreachable_kfp_server_may_come_back_and_is_one_sentence() -> None:
+    command = [str(Path(sys.executable).with_name("tidegate")), "pipeline", "submit", "ctr_training"]
+    done = subprocess.run([*command, "--host", "http://127.0.0.1:9"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"tidegate: KFP server: host is 'http://127.0.0.1:9', expected an API .*\n", done.stderr)
+
+
 def test_materialize_and_get(tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tidegate_components.events.lake import land
 
