@@ -10,7 +10,7 @@ from typing import Any
 from tidegate_api.errors import TidegateError
 from tidegate_components.storage import replacing
 
-__all__ = ["PIPELINES", "Compiled", "PipelineError", "ServerError", "compile_pipeline", "parse_params"]
+__all__ = ["PIPELINES", "Compiled", "PipelineError", "compile_pipeline", "parse_params"]
 
 PIPELINES = {
     "ctr_training": "From raw interactions to a registered model package and its ModelDeployment.",
@@ -21,12 +21,6 @@ PIPELINES = {
 
 class PipelineError(TidegateError):
     """A pipeline, a parameter or a run that cannot be."""
-
-
-class ServerError(PipelineError):
-    """A KFP server that does not answer, or refuses. Trying again may help."""
-
-    transient = True
 
 
 @dataclass(frozen=True)

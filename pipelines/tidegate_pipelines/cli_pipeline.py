@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,54 +126,38 @@ def _show_training(outputs: dict[str, Any], arguments: dict[str, Any]) -> None:
 
 
 @app.command("submit")
-def submit(
+def submit(  # noqa: PLR0913, PLR0917 - each is an option
     name: Name,
     host: Annotated[str, typer.Option(help="Address of the KFP API, e.g. http://localhost:8080/pipeline.")],
     param: Params = None,
     experiment: Annotated[str, typer.Option(help="KFP experiment.")] = "tidegate",
     image_registry: Registry = "",
     image_tag: Tag = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until the run has ended; tells of each step that does.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Submit a pipeline to a KFP server.
+
+    Exit codes: 0 submitted (with --wait: succeeded), 1 the server does not answer or the run failed, 2 bad input.
 
     Example: tidegate pipeline submit ctr_training --host http://localhost:8080 --param mlflow_uri=http://mlflow:5000
     """
     import tempfile
 
-    with speaking(), tempfile.TemporaryDirectory() as folder:
-        _choose_images(image_registry, image_tag)
-        compiled = compile_pipeline(name, Path(folder) / f"{name}.yaml")
-        run_id = _submit(compiled.file, host, parse_params(param or [], compiled), experiment)
-        print_json({"run": run_id, "host": host}) if json_ else typer.echo(f"submitted run {run_id} to {host}")
+    from tidegate_pipelines.remote_run import Server
 
-
-def _submit(file: Path, host: str, arguments: dict[str, Any], experiment: str) -> str:
-    import kfp
-    from kfp_server_api.exceptions import ApiException  # type: ignore[import-untyped]
-    from urllib3.exceptions import HTTPError
-
-    from tidegate_pipelines.catalogue import ServerError
-
-    try:
-        with _silent():
-            client = kfp.Client(host=host)
-            done = client.create_run_from_pipeline_package(str(file), arguments=arguments, experiment_name=experiment)
-    except (ApiException, HTTPError, OSError) as error:
-        raise ServerError(
-            resource="KFP server", field="host", value=host, expected=f"an API that answers ({str(error)[:300]})",
-            remedy="check the address, e.g. with a port-forward to ml-pipeline-ui",
-        ) from error  # fmt: skip
-    return str(done.run_id)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """KFP's client warns of its own age, and logs a traceback for each of five looks at a server's health."""
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    with tempfile.TemporaryDirectory() as folder:
+        with speaking():
+            _choose_images(image_registry, image_tag)
+            compiled = compile_pipeline(name, Path(folder) / f"{name}.yaml")
+            arguments = parse_params(param or [], compiled)
+        with speaking(FAILED):
+            server = Server(host)
+            run_id = server.submit(compiled, arguments, experiment)
+            if not json_:
+                typer.echo(f"submitted run {run_id}: {server.page(run_id)}")
+            steps = server.follow(run_id, compiled.titles, lambda s: None if json_ else _tell(s)) if wait else []
+            if json_:
+                print_json({"run": run_id, "host": host, "steps": [asdict(step) for step in steps]})
