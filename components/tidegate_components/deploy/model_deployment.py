@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,16 @@ def apply(file: Path, namespace: str = "default") -> None:
             body=body, auth_settings=["BearerToken"], response_type="object", _request_timeout=30,
         )  # fmt: skip
     except (ApiException, ConfigException, HTTPError) as error:
-        reason = getattr(error, "body", None) or str(error)
         raise DeployError(
-            resource=f"ModelDeployment {name}", field="apply", value=str(reason)[:500],
-            expected="an API server that accepts it", remedy="check KUBECONFIG and the sentence above",
+            resource=f"ModelDeployment {name}", field="apply", value="refused",
+            expected=f"an API server that accepts it ({_reason(error)})",
+            remedy="check KUBECONFIG, or the rights of the pod's service account",
         ) from error  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """The API server's own sentence, whole."""
+    try:
+        return str(json.loads(getattr(error, "body", None) or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)[:500]
