@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rollouts import GOOD, NEXT, SPEC, deployment
-from tidegate_api.annotations import ABORT, PAUSE, PROMOTE
+from tidegate_api.annotations import ABORT, PAUSE
 from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.rollout.source import revision_of
@@ -30,7 +30,6 @@ STATUS = ModelDeploymentStatus(
         revision=CANARY,
         started_at=NOW,
         step_started_at=NOW,
-        weight_since=NOW,
         evidence=[Evidence(metric="errors", message="errors: canary 0.00 % (0 of 50), stable 0.00 % (0 of 900).")],
     ),
     history=[
@@ -83,7 +82,7 @@ def _annotations(cluster: Cluster, found: ModelDeployment) -> dict[str, Any]:
     return annotations
 
 
-@pytest.mark.parametrize(("verb", "annotation"), [("pause", PAUSE), ("promote", PROMOTE), ("abort", ABORT)])
+@pytest.mark.parametrize(("verb", "annotation"), [("pause", PAUSE), ("abort", ABORT)])
 def test_a_verb_is_an_annotation_that_names_the_revision(
     cluster: Cluster, rolling: ModelDeployment, verb: str, annotation: str
 ) -> None:
