@@ -141,7 +141,7 @@ def _reconciling(status: ModelDeploymentStatus, now: datetime) -> Condition:
 def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision, now: datetime) -> Condition:
     """For kstatus too: True where what is asked for will not come without somebody doing something."""
     status = decision.status
-    rejected = Failure("Rejected", status.message or "") if status.rejected and not status.canary else None
+    rejected = Failure("Rejected", status.message or "") if _is_turned_away(status) and not status.canary else None
     neighbour = observed.routes.failure or _lasting(observed.model_failure) or _lasting(observed.metrics_failure)
     failure = (
         observed.refusal or decision.blocked or rejected or neighbour or _overdue(deployment, observed, status, now)
@@ -149,6 +149,12 @@ def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision
     going = Failure("NotStalled", "Nothing stands in the way.")
     reason, message = (failure.reason, failure.message) if failure else ("", "")
     return _condition("Stalled", failure is not None, going, reason, message, now)
+
+
+def _is_turned_away(status: ModelDeploymentStatus) -> bool:
+    """Whether what the source names was rejected; not where a person asked for another: that is what serves."""
+    undone = status.verdict is not None and status.verdict.reason == "Undone"
+    return status.rejected is not None and not undone
 
 
 def _lasting(failure: Failure | None) -> Failure | None:
@@ -203,6 +209,6 @@ def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploym
     if status.canary is not None:
         paused = status.canary.paused_at is not None
         return "Paused" if paused else ("Progressing" if status.stable else "Pending")
-    if status.rejected is not None:
+    if _is_turned_away(status):
         return "RolledBack"
     return "Healthy" if status.stable is not None else "Pending"

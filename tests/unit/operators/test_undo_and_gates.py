@@ -15,7 +15,7 @@ from tidegate_api.model_deployment import ResolvedModel
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.resources.routes import route_objects
 from tidegate_operators.resources.server import server_objects
-from tidegate_operators.rollout.observed import Decision, View
+from tidegate_operators.rollout.observed import Decision, Observed, Routes, Server, View
 from tidegate_operators.rollout.source import revision_of
 from tidegate_operators.rollout.summary import summarize
 
@@ -344,3 +344,15 @@ def test_a_model_of_another_name_is_not_rolled_out() -> None:
     assert decision.blocked is not None
     assert decision.blocked.reason == "OtherModel"
     assert (story.status.canary, _names(story)) == (None, {"ctr-ranker"})
+
+
+def test_what_a_person_went_back_to_is_healthy_and_nothing_is_stalled() -> None:
+    story = _promoted()
+    story.annotations = {UNDO_TO: "1"}
+    decision = story.looks(10).decision
+    assert decision is not None
+    servers = {revision(GOOD): Server(2, 2)}
+    observed = Observed(NEXT, servers, Routes({revision(GOOD): 100}, accepted=True))
+    status = summarize(story.deployment(), observed, decision, story.now)
+    stalled = next(item.status for item in status.conditions if item.type == "Stalled")
+    assert (status.phase, stalled) == ("Healthy", "False")
