@@ -5,28 +5,47 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.resource import GROUP, VERSION
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "choose"]
 
 _PLURALS = {"ModelDeployment": "modeldeployments", "FeatureView": "featureviews"}
 _NOT_FOUND = 404
 
 
+@dataclass
+class Choice:
+    """Which kubeconfig and which context in it; none is KUBECONFIG's and the current one, as with kubectl."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+
+
+_chosen = Choice()
+
+
+def choose(kubeconfig: str | None, context: str | None) -> None:
+    """What every connection of this process takes."""
+    _chosen.kubeconfig, _chosen.context = kubeconfig, context
+
+
 class Connection:
-    """One namespace of the cluster that KUBECONFIG names."""
+    """One namespace of the cluster that was chosen."""
 
     def __init__(self, namespace: str | None) -> None:
         from kubernetes import client, config
 
         try:
-            config.load_kube_config()
-            context: dict[str, Any] = config.list_kube_config_contexts()[1]
+            config.load_kube_config(_chosen.kubeconfig, _chosen.context)
+            known, current = config.list_kube_config_contexts(_chosen.kubeconfig)
         except config.ConfigException as error:
             raise _no_kubeconfig(error) from error
+        named = next((each for each in known if each["name"] == _chosen.context), None)
+        context: dict[str, Any] = named or current
         settings = client.Configuration.get_default_copy()
         settings.retries = False
         self.namespace = str(namespace or context["context"].get("namespace", "default"))
@@ -111,7 +130,7 @@ def _no_kubeconfig(error: Exception) -> TidegateError:
     return TidegateError(
         resource="kubectl tidegate",
         field="KUBECONFIG",
-        value=os.environ.get("KUBECONFIG") or "~/.kube/config",
-        expected=f"a kubeconfig with a current context ({str(error).rstrip('.')})",
-        remedy="set KUBECONFIG to one, or choose a context by `kubectl config use-context`",
+        value=_chosen.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config",
+        expected=f"a kubeconfig with {_chosen.context or 'a current context'} ({str(error).rstrip('.')})",
+        remedy="set KUBECONFIG to one, or choose a context by `kubectl config use-context` or --context",
     )

@@ -16,7 +16,7 @@ from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, RETRY, UNDO
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import CanaryStatus, HistoryEntry, ModelDeployment, RevisionStatus
-from tidegate_operators.cli.connection import Connection
+from tidegate_operators.cli.connection import Connection, choose
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.plan import plan_command
 from tidegate_operators.cli.simulate import simulate_command
@@ -49,14 +49,17 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Default: KUBECONFIG's.")] = None,
+    context: Annotated[str | None, typer.Option("--context", help="Default: the current one.")] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """What goes on, why, and the few verbs that a person has over a rollout.
 
-    Example: kubectl tidegate get -n shop
+    Example: kubectl tidegate --context prod get -n shop
     """
+    choose(kubeconfig, context)
 
 
 @app.command()
