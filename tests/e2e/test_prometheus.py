@@ -13,6 +13,7 @@ from tidegate_operators.adapters.prometheus import Prometheus
 pytestmark = pytest.mark.e2e
 
 STEP = timedelta(seconds=10)
+TWO_SERIES = 'vector(1) or label_replace(vector(2), "side", "canary", "", "")'
 
 
 @pytest.mark.parametrize("query", ["time()", "vector(3)", "sum(up)", "nosuch_metric", "1 / 0"])
@@ -27,7 +28,7 @@ def test_numbers_of_many_moments_are_those_of_each_one(live: Live, query: str) -
 def test_a_query_that_yields_several_numbers_is_refused(live: Live, moments: int) -> None:
     settled = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     with pytest.raises(NeighbourError, match=r"series, not one number; .*max\(\)"):
-        Prometheus(live.addresses.prometheus).numbers("up", [settled + k * STEP for k in range(moments)])
+        Prometheus(live.addresses.prometheus).numbers(TWO_SERIES, [settled + k * STEP for k in range(moments)])
 
 
 def test_a_query_that_is_none_is_refused_with_its_own_words(live: Live) -> None:
