@@ -76,13 +76,6 @@ def test_deepfm_sums_every_pair_of_fields_and_numbers() -> None:
     torch.testing.assert_close(net.pairs(given), expected)
 
 
-def test_the_gradient_of_deepfm_s_pairs_is_that_of_their_sum() -> None:
-    net = DeepFM(Shape(4, 8, 3), Architecture(name="deepfm", embedding_dim=8, hidden=(4,))).double()
-    given = seen()
-    vectors, numbers = (part.double().requires_grad_() for part in (given.vectors, given.numbers))
-    assert torch.autograd.gradcheck(lambda v, n: net.pairs(Seen(v, given.linear, n)), (vectors, numbers))
-
-
 def test_dcn_v2_crosses_as_equation_one_says() -> None:
     said = Architecture(name="dcn_v2", embedding_dim=8, hidden=(4,), cross_layers=2)
     given, net = seen(), DCNv2(Shape(4, 8, 3), said)
