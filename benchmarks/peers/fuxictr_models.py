@@ -52,7 +52,8 @@ Settings = dict[str, Any]
 def main() -> None:
     folder, name, trials, into = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     train, valid, test = (pq.read_table(folder / f"{part}_set") for part in ("train", "validation", "test"))
-    sets = Encoder(train).of(train), Encoder(train).of(valid)
+    learned = Encoder(train)
+    sets = learned.of(train), learned.of(valid)
     drawn = random.Random(7)
     tried = [{key: drawn.choice(values) for key, values in CHOICES.items()} for _ in range(trials)]
     found = [(*learn(name, settings, *sets)[:2], settings) for settings in tried]
@@ -72,7 +73,6 @@ class Encoder:
 
     def __init__(self, train: pa.Table) -> None:
         self.known = {c: np.unique(np.asarray(train[c])) for c in IDS}
-        self.films = self.known["item_id"]
         numbers = self._numbers(train)
         self.mean, self.std = numbers.mean(axis=0), numbers.std(axis=0) + 1e-6
 
@@ -105,10 +105,6 @@ class Encoder:
         ]
         logs = [np.log1p(values[c]) for c in COUNTS]
         return np.stack([np.asarray(table["age"]).astype("f8"), *logs, *(values[c] for c in MEANS), *shares], axis=1)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {c: len(known) + 2 for c, known in self.known.items()}
 
 
 def feature_map(data: dict[str, Tensor], dim: int, sequences: tuple[str, ...]) -> Any:

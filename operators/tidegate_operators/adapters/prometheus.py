@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import combinations
 from typing import Any
 
 import httpx
@@ -39,11 +38,11 @@ class Prometheus:
             return [self.scalar(query, moments[0])]
         step = (moments[1] - moments[0]).total_seconds()
         found = self._get("query_range", query=query, start=_unix(moments[0]), end=_unix(moments[-1]), step=step)
-        wanted = {_at(moment) for moment in moments}
-        kept = [{at: value for at, value in _samples(item) if at in wanted} for item in found["result"]]
-        if any(first.keys() & second.keys() for first, second in combinations(kept, 2)):
-            raise _not_one_number(query, f"{len(kept)} series")
-        samples = {at: value for each in kept for at, value in each.items()}
+        samples: dict[float, float] = {}
+        for at, value in (sample for item in found["result"] for sample in _samples(item)):
+            if at in samples:
+                raise _not_one_number(query, f"{len(found['result'])} series")
+            samples[at] = value
         return [samples.get(_at(moment)) for moment in moments]
 
     def scalar(self, query: str, at: datetime) -> float | None:

@@ -189,10 +189,7 @@ def undo(
         _refuse_during_a_rollout(found)
     revision = _earlier(found, to)
     _refuse_to_go_nowhere(found, revision)
-    if found.metadata.annotations.get(UNDO_TO) == revision.hash:
-        connection.annotate("ModelDeployment", name, {UNDO_TO: None})
-        connection.wait_until_seen(name, lambda seen: ModelDeployment.parse(seen).status.undone_to is None)
-    connection.annotate("ModelDeployment", name, {UNDO_TO: revision.hash})
+    _set_anew(connection, found, UNDO_TO, revision.hash, lambda seen: seen.status.undone_to is None)
     sys.stdout.write(f"{name} goes back to {revision.title}.\n")
 
 
@@ -248,10 +245,7 @@ def retry(name: Name, namespace: Namespace = None) -> None:
     rejected = found.status.rejected
     if rejected is None:
         _stop(f"{name}: nothing was rejected. {explanation(found)}")
-    if found.metadata.annotations.get(RETRY) == rejected.hash:
-        connection.annotate("ModelDeployment", name, {RETRY: None})
-        connection.wait_until_seen(name, lambda seen: ModelDeployment.parse(seen).status.retried is None)
-    connection.annotate("ModelDeployment", name, {RETRY: rejected.hash})
+    _set_anew(connection, found, RETRY, rejected.hash, lambda seen: seen.status.retried is None)
     sys.stdout.write(f"{name} tries {rejected.title} again.\n")
 
 
@@ -282,7 +276,9 @@ def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> N
         _stop(f"{name}: {what}; {verb} has no effect. Change spec.model, or delete the ModelDeployment.")
     if annotation == PROMOTE:
         _refuse_an_early_promotion(found, canary)
-    _set_anew(connection, found, canary, annotation)
+    if _is_asked_already(found, canary, annotation):
+        _stop(f"{name} has {annotation}={canary.revision.hash} already. {explanation(found)}")
+    _set_anew(connection, found, annotation, canary.revision.hash, lambda seen: _acts(seen, annotation))
     sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}.\n")
 
 
@@ -295,15 +291,24 @@ def _refuse_an_early_promotion(found: ModelDeployment, canary: CanaryStatus) -> 
         _stop(f"{name}: {canary.revision.title} does not have the weight of its step yet. {explanation(found)}")
 
 
-def _set_anew(connection: Connection, found: ModelDeployment, canary: CanaryStatus, annotation: str) -> None:
-    """Set an annotation; one that acts no more is taken away first."""
+def _is_asked_already(found: ModelDeployment, canary: CanaryStatus, annotation: str) -> bool:
+    """Whether the annotation is set and yet to act."""
+    return found.metadata.annotations.get(annotation) == canary.revision.hash and annotation not in canary.spent
+
+
+def _set_anew(
+    connection: Connection,
+    found: ModelDeployment,
+    annotation: str,
+    value: str,
+    forgotten: Callable[[ModelDeployment], bool],
+) -> None:
+    """Set an annotation; one that stands and acts no more is taken away first, until the operator has forgotten it."""
     name = found.metadata.name
-    if found.metadata.annotations.get(annotation) == canary.revision.hash:
-        if annotation not in canary.spent:
-            _stop(f"{name} has {annotation}={canary.revision.hash} already. {explanation(found)}")
+    if found.metadata.annotations.get(annotation) == value:
         connection.annotate("ModelDeployment", name, {annotation: None})
-        connection.wait_until_seen(name, lambda seen: _acts(ModelDeployment.parse(seen), annotation))
-    connection.annotate("ModelDeployment", name, {annotation: canary.revision.hash})
+        connection.wait_until_seen(name, lambda seen: forgotten(ModelDeployment.parse(seen)))
+    connection.annotate("ModelDeployment", name, {annotation: value})
 
 
 def _acts(found: ModelDeployment, annotation: str) -> bool:

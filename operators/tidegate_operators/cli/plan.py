@@ -83,20 +83,15 @@ def _sign(metric: Metric) -> float:
 
 def _no_harm(metric: Metric, base: Rate, worse: Rate, said: bool) -> TidegateError:
     way = "below" if metric.higher_is_better else "above"
-    if not said:
-        return TidegateError(
-            resource="kubectl tidegate",
-            field=f"--baseline {metric.name}",
-            value=base.mean,
-            expected=f"a rate {way} which there is another, for that way lies harm",
-            remedy="state the rate that stable has by --baseline",
-        )
+    option, value = ("--harm", worse.mean) if said else ("--baseline", base.mean)
+    whose = f"stable's {base.mean:g}" if said else "which there is another"
+    told = "another rate by --harm, or another of stable's" if said else "the rate that stable has"
     return TidegateError(
         resource="kubectl tidegate",
-        field=f"--harm {metric.name}",
-        value=worse.mean,
-        expected=f"a rate {way} stable's {base.mean:g}, for that way lies harm",
-        remedy="state another rate by --harm, or another of stable's by --baseline",
+        field=f"{option} {metric.name}",
+        value=value,
+        expected=f"a rate {way} {whose}, for that way lies harm",
+        remedy=f"state {told} by --baseline",
     )
 
 

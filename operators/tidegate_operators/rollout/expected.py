@@ -17,9 +17,9 @@ from typing import Literal
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, Tally
 from tidegate_operators.rollout.evidence import add_window
 from tidegate_operators.rollout.judgement import level_of
-from tidegate_operators.rollout.observed import Estimate, Window
+from tidegate_operators.rollout.observed import Window
 from tidegate_operators.rollout.sequential import log_threshold
-from tidegate_operators.rollout.simulation import Rate
+from tidegate_operators.rollout.simulation import Rate, window_of
 from tidegate_operators.rollout.steps import FULL
 
 __all__ = ["YEAR", "Leg", "Traffic", "first_time"]
@@ -77,17 +77,9 @@ def _window(metric: Metric, traffic: Traffic, weight: float, seconds: float, bef
     """What an interval is expected to hold, after what was `before`."""
     requests = traffic.per_second * seconds
     trials = (requests * (FULL - weight) / FULL, requests * weight / FULL)
-    sides = [_expected(metric, rate, n) for rate, n in zip(traffic.rates, trials, strict=True)]
-    span = (_START, _START + timedelta(seconds=1))
-    if not metric.external:
-        return Window(metric.name, *span, stable=sides[0], canary=sides[1])
-    totals = (before.stable.plus(sides[0]), before.canary.plus(sides[1]))
-    first, second = (_estimate(rate, total) for rate, total in zip(traffic.rates, totals, strict=True))
-    return Window(metric.name, *span, estimates=(first, second) if all(total.trials for total in totals) else None)
-
-
-def _estimate(rate: Rate, total: Tally) -> Estimate:
-    return Estimate(rate.mean, rate.deviation / max(1.0, total.trials) ** 0.5, total.trials)
+    first, second = (_expected(metric, rate, n) for rate, n in zip(traffic.rates, trials, strict=True))
+    totals = (before.stable.plus(first), before.canary.plus(second))
+    return window_of(metric, (_START, _START + timedelta(seconds=1)), (first, second), totals, traffic.rates)
 
 
 def _expected(metric: Metric, rate: Rate, trials: float) -> Tally:

@@ -86,12 +86,13 @@ class _Step:
         metrics, stage = self.deployment.spec.analysis.metrics, self.stage
         deadline = (stage.limit or time_allowed(self.deployment, stage)).total_seconds()
         compared = [metric for metric in metrics if metric.compares and 0 < stage.weight < FULL]
-        sights = [self._test(metric).sight() for metric in compared]
+        tests = [self._test(metric) for metric in compared]
+        sights = [test.sight() for test in tests]
         read = [metric for metric in metrics if metric.threshold and stage.capacity]
         sights += [self._reading(metric) for metric in read]
         pause = (stage.pause + stage.keep).total_seconds()
         least = max([pause, *(self._until(sight, deadline) for sight in sights)])
-        shown = [self._test(metric).least_harm(least) for metric in compared] + [None] * len(read)
+        shown = [test.least_harm(least) for test in tests] + [None] * len(read)
         found = tuple(replace(sight, least_harm=harm) for sight, harm in zip(sights, shown, strict=True))
         return StepPlan(stage.weight, pause, least, deadline, found, stage.until_promoted)
 

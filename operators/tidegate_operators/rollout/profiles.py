@@ -20,10 +20,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Profile:
-    """Bare counter selectors; `$own` is `$track` with the namespace, which the gateway's and servers' series tell.
-
-    `bucket` counts answers at or below `$edge` ms; empty where unseen.
-    """
+    """Bare counter selectors with `$track`. `bucket` counts answers at or below `$edge` ms; empty where unseen."""
 
     name: str
     requests: str
@@ -34,18 +31,18 @@ class Profile:
 
 CONTOUR = Profile(
     name="Contour",
-    requests="envoy_cluster_upstream_rq_xx{$own}",
+    requests="envoy_cluster_upstream_rq_xx{$track}",
     failures=(
-        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",$own}',
-        "envoy_cluster_grpc_failure{$own}",
+        'envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",$track}',
+        "envoy_cluster_grpc_failure{$track}",
     ),
-    timed="envoy_cluster_upstream_rq_time_count{$own}",
-    bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$own}',
+    timed="envoy_cluster_upstream_rq_time_count{$track}",
+    bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$track}',
 )
 TRITON = Profile(
     name="Triton",
-    requests="{__name__=~'nv_inference_request_(success|failure)',$own}",
-    failures=("nv_inference_request_failure{$own}",),
+    requests="{__name__=~'nv_inference_request_(success|failure)',$track}",
+    failures=("nv_inference_request_failure{$track}",),
 )
 _BY_CONTROLLER = {"projectcontour.io/gateway-controller": CONTOUR}
 
@@ -75,7 +72,10 @@ def track(deployment: str, revisions: Iterable[str]) -> str:
 
 
 def question(metric: Metric, profile: Profile, labels: str, namespace: str) -> Question | None:
-    """The question of a comparing metric; none where the gateway's profile cannot answer it."""
+    """The question of a comparing metric; none where the gateway's profile cannot answer it.
+
+    The profile's own counters are asked for with the namespace too, which the gateway's and servers' series tell.
+    """
     own = f'tidegate_namespace="{namespace}",{labels}'
     if metric.ratio is not None:
         return _question(metric.name, (metric.ratio.events,), metric.ratio.trials, labels)
@@ -91,12 +91,8 @@ def question(metric: Metric, profile: Profile, labels: str, namespace: str) -> Q
 
 
 def _question(name: str, events: tuple[str, ...], trials: str, labels: str, complement: bool = False) -> Question:
-    expanded = tuple(_labelled(text, labels) for text in events)
-    return Question(name, expanded, (_labelled(trials, labels),), complement)
-
-
-def _labelled(selector: str, labels: str) -> str:
-    return selector.replace("$track", labels).replace("$own", labels)
+    expanded = tuple(text.replace("$track", labels) for text in events)
+    return Question(name, expanded, (trials.replace("$track", labels),), complement)
 
 
 def _edge(above: timedelta) -> str:

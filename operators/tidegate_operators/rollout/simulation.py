@@ -27,7 +27,7 @@ from tidegate_operators.rollout.decide import decide
 from tidegate_operators.rollout.observed import Decision, Estimate, Observed, Routes, Server, Window
 from tidegate_operators.rollout.steps import grid_floor
 
-__all__ = ["Behaviour", "Draws", "Ending", "Outcome", "Rate", "simulate"]
+__all__ = ["Behaviour", "Draws", "Ending", "Outcome", "Rate", "simulate", "window_of"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING = timedelta(seconds=2)
@@ -127,12 +127,9 @@ class _Traffic:
             return Window(metric.name, *span, value=rates[1].mean)
         trials = self.sent[-1 - late] if late < len(self.sent) else self._trials(0)
         stable, canary = (_drawn(metric, rate, n, self.draws) for rate, n in zip(rates, trials, strict=True))
-        if not metric.external:
-            return Window(metric.name, *span, stable=stable, canary=canary)
         before = self.totals.get(metric.name, (Tally(), Tally()))
         totals = self.totals[metric.name] = (before[0].plus(stable), before[1].plus(canary))
-        first, second = (_estimate(total, rate) for total, rate in zip(totals, rates, strict=True))
-        return Window(metric.name, *span, estimates=(first, second) if all(t.trials for t in totals) else None)
+        return window_of(metric, span, (stable, canary), totals, rates)
 
 
 @dataclass
@@ -221,6 +218,20 @@ def _promote_if_due(world: _World, canary: CanaryStatus, behaviour: Behaviour) -
     annotations = {PROMOTE: canary.revision.hash} if due and PROMOTE not in canary.spent else {}
     metadata = world.deployment.metadata.model_copy(update={"annotations": annotations})
     world.deployment = world.deployment.model_copy(update={"metadata": metadata})
+
+
+def window_of(
+    metric: Metric,
+    span: tuple[datetime, datetime],
+    sides: tuple[Tally, Tally],
+    totals: tuple[Tally, Tally],
+    rates: tuple[Rate, Rate],
+) -> Window:
+    """What a comparing metric shows of an interval: its counts, or estimates of all until then (`totals`)."""
+    if not metric.external:
+        return Window(metric.name, *span, stable=sides[0], canary=sides[1])
+    first, second = (_estimate(total, rate) for total, rate in zip(totals, rates, strict=True))
+    return Window(metric.name, *span, estimates=(first, second) if all(total.trials for total in totals) else None)
 
 
 def _estimate(total: Tally, rate: Rate) -> Estimate:
