@@ -203,6 +203,17 @@ class EarlyStopping(_Part):
     patience: int = Field(default=2, ge=1)
 
 
+class Ranking(_Part):
+    """A pairwise loss, `weight` times, beside LogLoss, between the rows of a batch that compete.
+
+    Those have the same id in the input `within`: a user or a request. It raises what orders a list (GAUC, NDCG), at
+    some cost to what compares lists (AUC, LogLoss). Of several ranks each pairs its own rows.
+    """
+
+    within: str
+    weight: float = Field(default=1.0, gt=0)
+
+
 class Training(_Part):
     """How it learns. `batch_size` is that of all ranks; `refit` learns anew from both sets once epochs are known."""
 
@@ -213,6 +224,7 @@ class Training(_Part):
     weight_decay: float = Field(default=0.0, ge=0)
     sparse: Sparse = Sparse()
     schedule: Schedule = Schedule()
+    ranking: Ranking | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     seed: int = Field(default=7, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -206,6 +206,7 @@ class _Run:
         from tidegate_components.training import checkpoint
 
         self.inputs, rows, taste = _data(self.config, sets, self.hooks.inputs)
+        _check_ranking(self.config.training, self.inputs)
         self.learner = self.build(self.inputs, self.config, taste)
         _check_even(self.config.training.batch_size, self.learner.part.world)
         if self.newest:
@@ -270,6 +271,15 @@ class _Run:
             self.learner,
             Position(phase, epoch, step, self.identity, [asdict(e) for e in self.epochs], spent),
         )
+
+
+def _check_ranking(said: Training, inputs: Inputs) -> None:
+    names = [bag.name for bag in inputs.bags if len(bag.columns) == 1]
+    if said.ranking and said.ranking.within not in names:
+        raise ConfigError(
+            resource="training configuration", field="training.ranking.within", value=said.ranking.within,
+            expected=f"an input with one id: {', '.join(names) or 'there is none'}", remedy="name one, or leave it out",
+        )  # fmt: skip
 
 
 def _check_even(batch_size: int, world: int) -> None:

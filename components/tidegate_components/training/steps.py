@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tidegate_components.models.config import Training
+from tidegate_components.models.config import Ranking, Training
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.models.lookup import Lookup
 from tidegate_components.models.tables import jagged
 from tidegate_components.storage import replacing
 from tidegate_components.training.batches import Part, ahead, batches, steps_of
 from tidegate_components.training.learner import Learner
+from tidegate_components.training.ranking import pairwise_loss
 from tidegate_components.training.rows import Block, Rows
 from tidegate_components.training.schedule import factor
 
@@ -80,19 +81,26 @@ def learn(learner: Learner, rows: Rows, inputs: Inputs, said: Training, epoch: i
     for step, batch in enumerate(prepared, start=skip):
         rates(epoch * steps + step, said.epochs * steps)
         torch.manual_seed(_seed(said.seed, epoch, step, learner.part.rank))
-        found = _step(learner, batch, said.precision)
+        found = _step(learner, batch, said)
         loss, seen = loss + found * len(batch.labels), seen + len(batch.labels)
         yield Passed(step + 1, seen, float(loss) / seen)
 
 
-def _step(learner: Learner, batch: _Prepared, precision: str) -> Tensor:
-    """Forward, backward with the tables' update in it, update of the rest; the loss."""
-    logits = _logits(learner, batch, precision)
+def _step(learner: Learner, batch: _Prepared, said: Training) -> Tensor:
+    """Forward, backward with the tables' update in it, update of the rest; the LogLoss."""
+    logits = _logits(learner, batch, said.precision)
     loss = binary_cross_entropy_with_logits(logits, batch.labels, batch.weights)
     learner.dense.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss + _ranking(learner, batch, logits, said.ranking)).backward()  # type: ignore[no-untyped-call]
     learner.dense.step()
     return loss.detach()
+
+
+def _ranking(learner: Learner, batch: _Prepared, logits: Tensor, said: Ranking | None) -> Tensor | float:
+    if said is None:
+        return 0.0
+    groups = batch.ids[learner.ranker.inputs.columns_of(said.within)][0]
+    return said.weight * pairwise_loss(logits, batch.labels, batch.weights, groups)
 
 
 def _logits(learner: Learner, batch: _Prepared, precision: str) -> Tensor:

@@ -22,8 +22,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tidegate_components.evaluation.metrics import gauc
 from tidegate_components.models.arrays import read_set
-from tidegate_components.models.config import Config, Schedule, with_settings
+from tidegate_components.models.config import Config, ConfigError, Schedule, with_settings
 from tidegate_components.models.scoring import Scorer
 from tidegate_components.training.batches import Part, ahead, batches, steps_of
 from tidegate_components.training.incremental import grown
@@ -139,6 +140,25 @@ def test_bad_input_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["train", *given, "--valid", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
     assert said.exit_code == 2
     assert "a column shop, which the configuration declares" in said.stderr
+
+
+def test_a_ranking_term_orders_the_rows_of_a_user_better(tmp_path: Path) -> None:
+    """What the term asks for it gets, on the rows that it learns from."""
+
+    def share_in_order(name: str, **training: Any) -> float:
+        said = order(tmp_path, config(epochs=4, seed=5, **training), out=tmp_path / name)
+        launch(said, "local", 1, quiet)
+        twin = Scorer.load(said.out / "model")
+        rows, _ = read_set(said.train, twin.inputs)
+        return gauc(rows.labels, twin.scores(rows.ids, rows.dense), rows.ids[:, twin.inputs.id_columns.index("user")])
+
+    assert share_in_order("with", ranking={"within": "user", "weight": 2.0}) > share_in_order("without") + 0.01
+
+
+def test_a_ranking_term_within_no_input_is_named(tmp_path: Path) -> None:
+    said = order(tmp_path, config(ranking={"within": "request"}))
+    with pytest.raises(ConfigError, match=r"training.ranking.within is 'request', expected an input with one id: user"):
+        launch(said, "local", 1, quiet)
 
 
 _UNBROKEN = {"epochs": 2, "checkpoint_steps": 2}
