@@ -122,7 +122,8 @@ def _pod(name: str, image: str, command: list[str], folder: Path) -> dict[str, A
     environment = {"HOME": "/tmp", "XDG_CACHE_HOME": "/cache"}
     if image.startswith("tidegate/training:"):
         volumes["environment"] = (Path(sysconfig.get_path("purelib")), ENVIRONMENT, True)
-        environment["PYTHONPATH"] = ENVIRONMENT
+        volumes["compiled"] = (folder.parent / "compiled", "/compiled", False)  # as the image's own packages are
+        environment |= {"PYTHONPATH": ENVIRONMENT, "PYTHONPYCACHEPREFIX": "/compiled", "PYTHONDONTWRITEBYTECODE": ""}
     spec = {
         "restartPolicy": "Never",
         "containers": [
@@ -166,7 +167,7 @@ def pods(open_namespace: Live, compiled: dict[str, Any], pipeline_run: dict[str,
     """The whole DAG, run in pods with the arguments of the local run."""
     folder = paths.state() / "e2e" / f"pods-{uuid.uuid4().hex[:6]}"
     lake = folder.parent / "pvc" / "lake"
-    for path in (folder, lake):
+    for path in (folder, lake, folder.parent / "compiled"):
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o777)
     subprocess.run(["chmod", "-R", "a+rwX", str(lake)], check=True)
