@@ -98,7 +98,7 @@ class LocalCluster:
 
     def _healthy(self) -> bool:
         reachable = self._started() and cable.is_plugged_in() and self.kubectl().answers()
-        return reachable and self._node_ready() and _names()
+        return reachable and _holds_pause() and self._node_ready() and _names()
 
     def _start(self, progress: Progress) -> None:
         programs = binaries.kubernetes(progress)
@@ -134,6 +134,11 @@ class LocalCluster:
 
 def _record() -> dict[str, str]:
     return dict(json.loads(paths.RECORD.read_text()))
+
+
+def _holds_pause() -> bool:
+    """Whether every pod's first image is there: under disk pressure the kubelet removes what seems to be unused."""
+    return any(catalogue.PAUSE.reference(images.bases_key()) in name for name in ctr.images())
 
 
 def _names() -> bool:

@@ -2,7 +2,7 @@
 # mypy: disable-error-code="misc, untyped-decorator"
 # ruff: noqa: PLR0913, PLR0917 - the parameters are the pipeline's public form, the body is the list of its steps
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 from kfp.dsl import HTML
@@ -147,9 +147,9 @@ def _registered(packaged: dsl.PipelineTask, model: PipelineChannel, mlflow_uri: 
     return _fresh(_light(task, "Register"))
 
 
-def _deployed(version: PipelineChannel, model_name: str, alias: str, deploy_to: str, apply: bool) -> dsl.PipelineTask:
+def _deployed(version: PipelineChannel, model_name: str, alias: str, **place: Any) -> dsl.PipelineTask:
     """The ModelDeployment that follows the alias: a file, or applied."""
-    task = steps.deploy(registered=version, model_name=model_name, alias=alias, deploy_to=deploy_to, apply=apply)
+    task = steps.deploy(registered=version, model_name=model_name, alias=alias, **place)
     return _on_lake(_fresh(_light(task, "Deploy")))
 
 
@@ -168,6 +168,7 @@ def ctr_training(
     mlflow_uri: str = "",
     alias: str = "challenger",
     deploy_to: str = "",
+    namespace: str = "",
     apply: bool = False,
     architecture: str = "wide_deep",
     embedding_dim: int = 4,
@@ -199,6 +200,6 @@ def ctr_training(
     gated = _gated(rows, model, judged, model_name, mlflow_uri, gate_margin)
     packaged = _packaged(rows, model, judged, model_name, unknown_ids, sign_key).after(gated)
     registered = _registered(packaged, model, mlflow_uri, alias)
-    deployed = _deployed(registered.output, model_name, alias, deploy_to, apply)
+    deployed = _deployed(registered.output, model_name, alias, deploy_to=deploy_to, namespace=namespace, apply=apply)
     metrics, verdict, report = judged.outputs["Output"], gated.outputs["Output"], judged.outputs["report"]
     return Outputs(metrics, verdict, registered.output, deployed.outputs["Output"], report)

@@ -16,6 +16,7 @@ from tidegate_pipelines.local_run import Progress
 __all__ = ["Server", "ServerError"]
 
 _LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 15.0
 _ENDED = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "failed"}
 
 
@@ -33,6 +34,7 @@ class Server:
 
         self._host = host
         with self._speaking():
+            _ask(host)
             self._client = kfp.Client(host=host)
 
     def submit(self, compiled: Compiled, arguments: dict[str, Any], experiment: str) -> str:
@@ -88,6 +90,14 @@ class Server:
             ) from error  # fmt: skip
         finally:
             logging.disable(logging.NOTSET)
+
+
+def _ask(host: str) -> None:
+    """Any answer at all: KFP's client waits for ever for a server that takes the connection and says nothing."""
+    import urllib3
+
+    with urllib3.PoolManager() as http:
+        http.request("GET", f"{host.rstrip('/')}/apis/v2beta1/healthz", timeout=_ANSWER_SECONDS, retries=False)
 
 
 def _ended(run: Any, titles: dict[str, str]) -> Iterator[tuple[str, Progress]]:

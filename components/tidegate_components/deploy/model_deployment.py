@@ -20,8 +20,11 @@ class DeployError(TidegateError):
     """The cluster refuses the ModelDeployment or does not answer."""
 
 
-def deployment_body(model: str, alias: str) -> dict[str, Any]:
-    """A ModelDeployment that follows `alias` of `model` by canary, with the built-in guards; settings to start from."""
+def deployment_body(model: str, alias: str, namespace: str = "") -> dict[str, Any]:
+    """A ModelDeployment that follows `alias` of `model` by canary, with the built-in guards; settings to start from.
+
+    Without a namespace whoever applies it decides.
+    """
     spec = {
         "model": {"registry": {"name": model, "alias": alias, "promotedAlias": "champion"}},
         "runtime": {"gpus": 0, "backend": "onnxruntime"},
@@ -38,7 +41,8 @@ def deployment_body(model: str, alias: str) -> dict[str, Any]:
             ],
         },
     }
-    return {"apiVersion": API_VERSION, "kind": "ModelDeployment", "metadata": {"name": model}, "spec": spec}
+    metadata = {"name": model} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": API_VERSION, "kind": "ModelDeployment", "metadata": metadata, "spec": spec}
 
 
 def _weight(percent: int) -> dict[str, Any]:
@@ -49,15 +53,16 @@ def _pause(duration: str) -> dict[str, Any]:
     return {"pause": {"duration": duration}}
 
 
-def write_deployment(target: str, model: str, alias: str) -> Path:
+def write_deployment(target: str, model: str, alias: str, namespace: str = "") -> Path:
     """Write the ModelDeployment to a file (*.yaml), or as MODEL.yaml into a folder such as a GitOps checkout.
 
-    Where the file is there already, only `spec.model` changes: its routing, scaling and strategy are people's own; and
-    a file that says the same already is left untouched. Raises TidegateError where the result is no ModelDeployment.
+    Where the file is there already, only `spec.model` changes: namespace, routing, scaling and strategy are people's
+    own; and a file that says the same already is left untouched. Raises TidegateError where the result is no
+    ModelDeployment.
     """
     path = resolve(target)
     file = path if path.suffix in {".yaml", ".yml"} else path / f"{model}.yaml"
-    body = deployment_body(model, alias)
+    body = deployment_body(model, alias, namespace)
     if file.is_file():
         there = ModelDeployment.load(file)
         if there.spec.model.to_dict() == body["spec"]["model"]:
@@ -70,8 +75,10 @@ def write_deployment(target: str, model: str, alias: str) -> Path:
     return file
 
 
-def apply(file: Path, namespace: str = "default") -> None:
+def apply(file: Path) -> None:
     """Apply a written ModelDeployment by server-side apply under the field manager `tidegate-pipeline`.
+
+    One that names no namespace goes to `default`.
 
     Uses the pod's service account or the kubeconfig. Raises DeployError with the API server's own sentence.
     """
@@ -81,7 +88,7 @@ def apply(file: Path, namespace: str = "default") -> None:
     from urllib3.exceptions import HTTPError
 
     body = yaml.safe_load(file.read_text())
-    name = body["metadata"]["name"]
+    name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "default")
     path = f"/apis/{API_VERSION}/namespaces/{namespace}/modeldeployments/{name}"
     try:
         config.load_config()

@@ -212,12 +212,18 @@ def register(packaged: Input[Model], model: Input[Model], digest: str, mlflow_ur
 
 @_light
 def deploy(
-    registered: str, model_name: str, alias: str, deploy_to: str, apply: bool, manifest: Output[Artifact]
+    registered: str,
+    model_name: str,
+    alias: str,
+    deploy_to: str,
+    namespace: str,
+    apply: bool,
+    manifest: Output[Artifact],
 ) -> str:
     """Write the ModelDeployment that follows the alias."""
     from tidegate_components.steps import tasks
 
-    return tasks.deploy_model(deploy_to, model_name, alias, apply, manifest)
+    return tasks.deploy_model((deploy_to, namespace), model_name, alias, apply, manifest)
 
 
 @_heavy

@@ -282,15 +282,18 @@ def register_package(mlflow_uri: str, package: Artifact, model: Artifact, digest
     return json.dumps(asdict(version))
 
 
-def deploy_model(deploy_to: str, model_name: str, alias: str, apply: bool, manifest: Artifact) -> str:
-    """deploy: the ModelDeployment as artifact, in `deploy_to` where given, applied where told; returns its path."""
+def deploy_model(place: tuple[str, str], model_name: str, alias: str, apply: bool, manifest: Artifact) -> str:
+    """deploy: the ModelDeployment as artifact, applied where told; returns its path.
+
+    `place` is the file or folder that it is written to, where given, and its namespace.
+    """
     import shutil
 
     from tidegate_components.deploy.model_deployment import apply as apply_file
     from tidegate_components.deploy.model_deployment import write_deployment
 
-    artifact = Path(manifest.path)
-    written = write_deployment(deploy_to or str(artifact.with_suffix(".yaml")), model_name, alias)
+    artifact, (deploy_to, namespace) = Path(manifest.path), place
+    written = write_deployment(deploy_to or str(artifact.with_suffix(".yaml")), model_name, alias, namespace)
     if apply:
         apply_file(written)
     shutil.copyfile(written, artifact)

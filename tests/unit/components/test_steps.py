@@ -72,13 +72,13 @@ def test_a_failed_gate_writes_its_verdict_and_ends_the_run(tmp_path: Path) -> No
 def test_deploying_keeps_what_people_wrote(tmp_path: Path) -> None:
     manifest = artifact(dsl.Artifact, tmp_path / "manifest")
     file = tmp_path / "gitops" / "ctr-ranker.yaml"
-    steps.deploy.python_func("{}", "ctr-ranker", "challenger", str(file.parent), False, manifest)
+    steps.deploy.python_func("{}", "ctr-ranker", "challenger", str(file.parent), "", False, manifest)
     body = yaml.safe_load(file.read_text())
     body["spec"]["scaling"]["maxReplicas"] = 9
     file.write_text("# ours\n" + yaml.safe_dump(body))
-    steps.deploy.python_func("{}", "ctr-ranker", "challenger", str(file.parent), False, manifest)
+    steps.deploy.python_func("{}", "ctr-ranker", "challenger", str(file.parent), "", False, manifest)
     assert file.read_text().startswith("# ours"), "nothing to change: the file is left alone"
-    steps.deploy.python_func("{}", "ctr-ranker", "next", str(file.parent), False, manifest)
+    steps.deploy.python_func("{}", "ctr-ranker", "next", str(file.parent), "", False, manifest)
     changed = yaml.safe_load(file.read_text())["spec"]
     assert (changed["model"]["registry"]["alias"], changed["scaling"]["maxReplicas"]) == ("next", 9)
 
