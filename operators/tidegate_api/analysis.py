@@ -136,6 +136,11 @@ class Metric(Value):
         return self.threshold is None
 
     @property
+    def harmful_way(self) -> float:
+        """1 where a greater value does harm, -1 where a lesser one does."""
+        return -1.0 if self.higher_is_better else 1.0
+
+    @property
     def label_delay(self) -> timedelta:
         """How long after a request its outcome is counted."""
         counted = self.ratio or self.mean

@@ -25,6 +25,7 @@ from live import (  # noqa: E402
     Version,
     own_namespace,
     register_versions,
+    request_bodies,
     run_pipeline,
     training_run,
     whole_cluster,
@@ -95,3 +96,9 @@ def shop(live: Live) -> Iterator[Live]:
     """A namespace of its own that admits restricted pods only; it is empty again when its resources are deleted."""
     with own_namespace(live) as shop:
         yield shop
+
+
+@pytest.fixture(scope="module")
+def bodies(shop: Live, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Requests as a shop would send them, one JSON body a line."""
+    return request_bodies(shop, trained, tmp_path_factory.mktemp("bodies") / "requests.jsonl")

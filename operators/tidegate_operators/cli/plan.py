@@ -62,7 +62,7 @@ def _with_harm(
     for metric in deployment.spec.analysis.metrics:
         base = usual[metric.name][0]
         worse = canary.get(metric.name) or _worse(metric, base)
-        if metric.compares and _sign(metric) * (worse.mean - base.mean) <= 0:
+        if metric.compares and metric.harmful_way * (worse.mean - base.mean) <= 0:
             raise _no_harm(metric, base, worse, said=metric.name in canary)
         found[metric.name] = (base, worse)
     return found
@@ -73,12 +73,8 @@ def _worse(metric: Metric, base: Rate) -> Rate:
     if metric.threshold is not None:
         beyond = metric.threshold.max if metric.threshold.max is not None else metric.threshold.min or 0.0
         return Rate(beyond + (1 if metric.threshold.max is not None else -1) * max(abs(beyond), 1.0) / 10)
-    mean = base.mean + _sign(metric) * (2 * (metric.margin or 0.0) + abs(base.mean) / 10)
+    mean = base.mean + metric.harmful_way * (2 * (metric.margin or 0.0) + abs(base.mean) / 10)
     return Rate(min(max(mean, 0.0), 1.0) if is_share(metric) else mean, base.deviation)
-
-
-def _sign(metric: Metric) -> float:
-    return -1.0 if metric.higher_is_better else 1.0
 
 
 def _no_harm(metric: Metric, base: Rate, worse: Rate, said: bool) -> TidegateError:

@@ -158,8 +158,7 @@ def _tested(metric: Metric, item: Evidence, window: Window, update: dict[str, An
 def _mixtures(metric: Metric, item: Evidence) -> tuple[float, float]:
     if item.prior is None or not item.information:
         return 0.0, 0.0
-    harm = -item.score if metric.higher_is_better else item.score
-    beyond = harm - (metric.margin or 0.0) * item.information
+    beyond = metric.harmful_way * item.score - (metric.margin or 0.0) * item.information
     first, second = (log_mixture(score, item.information, item.prior) for score in (beyond, -beyond))
     return first, second
 
@@ -212,12 +211,11 @@ def _at_one_with_verdict(
     analysis: Analysis, metric: Metric, item: Evidence, low: float, high: float
 ) -> tuple[float, float]:
     """The e-process decides: where it has (not) fallen, the interval does not (does) hold the margin."""
-    margin = metric.margin or 0.0
-    sign = -1.0 if metric.higher_is_better else 1.0
-    harm = sorted((sign * low, sign * high))
+    margin, way = metric.margin or 0.0, metric.harmful_way
+    harm = sorted((way * low, way * high))
     if metric.role == "guard":
         harm[0] = max(harm[0], margin) if shows_harm(analysis, metric, item) else min(harm[0], margin)
     else:
         harm[1] = min(harm[1], margin) if shows_proof(analysis, metric, item) else max(harm[1], margin)
-    ends = sorted(sign * end for end in (harm[0], max(harm)))
+    ends = sorted(way * end for end in (harm[0], max(harm)))
     return ends[0], ends[1]

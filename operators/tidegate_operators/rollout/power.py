@@ -137,7 +137,7 @@ class _Test:
             self._until_samples(),
             self._until_seen(self.rates, YEAR),
             None,
-            tolerated=self._sign * (self.rates[1].mean - self.rates[0].mean) <= self._margin,
+            tolerated=self.metric.harmful_way * (self.rates[1].mean - self.rates[0].mean) <= self._margin,
             must_be_proven=self.before is not None,
             proven_seconds=proven,
         )
@@ -146,13 +146,13 @@ class _Test:
         """The least difference beyond the margin that is shown after so long."""
 
         def seen(harm: float) -> bool:
-            canary = Rate(self.rates[0].mean + self._sign * harm, self.rates[1].deviation)
+            canary = Rate(self.rates[0].mean + self.metric.harmful_way * harm, self.rates[1].deviation)
             return self._until_seen((self.rates[0], canary), seconds) is not None
 
         worst = self._worst if math.isfinite(self._worst) else _beyond(seen, self._margin + self.rates[0].deviation)
         if worst <= self._margin or not seen(worst):
             return None
-        return self._sign * _least(seen, self._margin, worst)
+        return self.metric.harmful_way * _least(seen, self._margin, worst)
 
     def _until_samples(self) -> float:
         poorer = self.per_second * min(self.stage.weight, FULL - self.stage.weight) / FULL
@@ -172,10 +172,6 @@ class _Test:
         traffic = Traffic(alike, self.per_second)
         found = first_time(self.deployment.spec.analysis, self.metric, traffic, legs, "proof")
         return None if found is None else max(0.0, found + self._delay - sum(leg.seconds for leg in before))
-
-    @property
-    def _sign(self) -> float:
-        return -1.0 if self.metric.higher_is_better else 1.0
 
     @property
     def _margin(self) -> float:
