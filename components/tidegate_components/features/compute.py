@@ -43,6 +43,8 @@ def join_file(
 ) -> int:
     """join_views from Parquet to Parquet; the file's metadata says which column is which view's. Returns the rows.
 
+    What an earlier join said of its columns stays.
+
     Raises BadFeaturesError as join_views does, and where `entities` cannot be read or `into` not be written.
     """
     import pyarrow.parquet as pq
@@ -51,8 +53,9 @@ def join_file(
 
     given, name = _entities(entities), f"entities {entities}"
     joined = join_views(given, timestamp, views, engine=engine, as_known=as_known, claims=claims, name=name)
-    known = joined.schema.metadata or {}
-    joined = joined.replace_schema_metadata({**known, VIEWS_KEY: json.dumps(_described(views)).encode()})
+    known, described = joined.schema.metadata or {}, _described(views)
+    before = [one for one in json.loads(known.get(VIEWS_KEY, b"[]")) if one not in described]
+    joined = joined.replace_schema_metadata({**known, VIEWS_KEY: json.dumps([*before, *described]).encode()})
     try:
         with replacing(into) as beside:
             pq.write_table(joined, beside)

@@ -10,7 +10,7 @@ A day that is done is kept, so that a backtest that was broken off goes on where
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,18 +56,25 @@ def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
     for one in days:
         if not (into / one).is_dir():
             with replacing(into / one) as beside:
-                _cut(db, f"SELECT * FROM rows WHERE {day} = {literal(one)}", timestamp, beside)  # noqa: S608
+                rows = f"SELECT * FROM rows WHERE {day} = {literal(one)}"  # noqa: S608
+                _cut(db, rows, timestamp, beside, _kept(schema.metadata or {}))
     return days
 
 
-def _cut(db: Any, rows: str, timestamp: str, into: Path) -> None:
+def _kept(metadata: Mapping[bytes, bytes]) -> str:
+    """The set's metadata, as an option of COPY: by it a model knows which columns feature views made."""
+    said = ", ".join(f"{quoted(key.decode())}: {literal(value.decode())}" for key, value in metadata.items())
+    return f", KV_METADATA {{{said}}}" if said else ""
+
+
+def _cut(db: Any, rows: str, timestamp: str, into: Path, metadata: str) -> None:
     """The rows of a day in the order of time, the last tenth apart; rows of one instant stay together."""
     into.mkdir(parents=True)
     time = quoted(timestamp)
     cut = f"(SELECT quantile_disc({time}, {1 - _HELD_OUT}) FROM ({rows}))"  # noqa: S608
     for name, side in (("learn", "<="), ("held", ">")):
         query = f"{rows} AND {time} {side} {cut} ORDER BY {time}"
-        db.execute(f"COPY ({query}) TO {literal(into / f'{name}.parquet')} (FORMAT parquet)")
+        db.execute(f"COPY ({query}) TO {literal(into / f'{name}.parquet')} (FORMAT parquet{metadata})")
 
 
 def backtest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tidegate_components.features.compute import join_file
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import check_values, join_views
 from tidegate_components.features.source import open_source
+from tidegate_components.models.inputs import VIEWS_KEY
 from unit.components.feature_case import EVENTS, aggregate_view, as_of, at, event, write_events
 from unit.components.shop import parsed, view_body
 
@@ -247,6 +249,16 @@ def test_an_entities_file_that_is_no_parquet_is_refused(tmp_path: Path, content:
     entities.write_bytes(content)
     with pytest.raises(BadFeaturesError, match=f"^entities {entities}: content is .*expected a Parquet file"):
         join_file(entities, "t", [view], tmp_path / "out.parquet")
+
+
+def test_columns_of_an_earlier_join_stay_known_as_a_view_s(tmp_path: Path) -> None:
+    first = aggregate_view(write_events(tmp_path / "source", [event(1, 0, 1)]))
+    second = first.model_copy(update={"metadata": first.metadata.model_copy(update={"name": "w"})})
+    pq.write_table(pa.table({"user_id": [1], "t": [at(1)]}), tmp_path / "e.parquet")
+    join_file(tmp_path / "e.parquet", "t", [first], tmp_path / "one.parquet")
+    join_file(tmp_path / "one.parquet", "t", [second], tmp_path / "both.parquet")
+    told = json.loads(pq.read_schema(tmp_path / "both.parquet").metadata[VIEWS_KEY])
+    assert [one["column"] for one in told if one["feature"] == "sum"] == ["v__sum", "w__sum"]
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tidegate_components.models.config import ConfigError
+from tidegate_components.models.inputs import VIEWS_KEY
 from tidegate_components.training.backtest import split_days
 from tidegate_components.training.tuning import Search, read_space, search, trials_of
 from tidegate_pipelines.cli import app
@@ -92,6 +93,15 @@ def test_days_are_cut_at_midnight_and_the_last_tenth_of_each_is_held_out(tmp_pat
     assert 0.08 < parts["held"].num_rows / (parts["held"].num_rows + parts["learn"].num_rows) < 0.12
     total = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "days").rglob("*.parquet"))
     assert total == 1800
+
+
+def test_days_keep_what_the_set_says_of_its_feature_views(tmp_path: Path) -> None:
+    """Else a model of the replay would read no number of any view, and nobody would see it."""
+    views = b'[{"column": "user__clicks", "view": "it\'s"}]'
+    table = pq.read_table(days(tmp_path)).replace_schema_metadata({VIEWS_KEY: views})
+    pq.write_table(table, tmp_path / "all.parquet")
+    for day in split_days(tmp_path / "all.parquet", "event_time", tmp_path / "days"):
+        assert pq.read_schema(tmp_path / "days" / day / "learn.parquet").metadata[VIEWS_KEY] == views
 
 
 def test_both_modes_are_judged_on_the_same_days(tmp_path: Path) -> None:
