@@ -91,6 +91,7 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("strategy", "canary", "steps", 1, to={"analysis": {"objectives": ["nope"]}}), "with role objective"),
     *((setting("analysis", "metrics", to=[_ctr(events)]), "bare selector with $track") for events in _NO_COUNTERS),
     (setting("analysis", "metrics", to=[_AUC]), "holds $track"),
+    (setting("analysis", "metrics", 0, "higherIsBetter", to=True), "fewer are better"),
     (setting("model", "verify", to={"publicKeyFrom": {}}), "exactly one of secretKeyRef and configMapKeyRef"),
 ]
 

@@ -101,6 +101,12 @@ class Metric(Value):
             "!(has(self.ratio) || has(self.mean) || has(self.external)) || has(self.higherIsBetter)",
             "ratio, mean and external must state higherIsBetter",
         ),
+        rule(
+            "!(has(self.errorRate) || has(self.slowRequests) || has(self.threshold)) || "
+            "!has(self.higherIsBetter) || !self.higherIsBetter",
+            "higherIsBetter is for ratio, mean and external: of errors and slow requests fewer are better, "
+            "and a threshold has bounds",
+        ),
         rule("has(self.threshold) || has(self.margin)", "a metric that compares canary with stable needs a margin"),
         rule("!has(self.threshold) || self.role == 'guard'", "a threshold can only be a guard"),
         rule(
@@ -128,6 +134,14 @@ class Metric(Value):
     def _margin_of_a_share(self) -> Metric:
         if (self.margin or 0.0) >= 1 and not (self.mean or self.external):
             raise ValueError(f"a margin below 1 for a share (it is {self.margin:g}; half a percent is 0.005)")
+        return self
+
+    @model_validator(mode="after")
+    def _better_is_known(self) -> Metric:
+        if self.higher_is_better and not (self.ratio or self.mean or self.external):
+            raise ValueError(
+                "no higherIsBetter here: of errors and slow requests fewer are better, a threshold has bounds"
+            )
         return self
 
     @property

@@ -17,7 +17,7 @@ from tidegate_components.duck import listed, quoted
 from tidegate_components.events.kinds import POSITION_COLUMNS
 from tidegate_components.events.sampling import kept_below, sampling_bound
 
-__all__ = ["COUNTS", "Attribution", "statements"]
+__all__ = ["COUNTS", "Attribution", "added_columns", "statements"]
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -36,6 +36,9 @@ class Attribution:
 
 _CLICK_KEYS = (("click_id",), ("request_id", "item_id", "event_time"))
 _CONVERSION_KEYS = (("order_id", "item_id", "click_id"), ("order_id", "click_id"), ("click_id", "event_time"))
+_OF_CLICKS = ("label", "click_time", "click_id", "clicks")
+_OF_CONVERSIONS = ("converted", "conversions", "conversion_time", "conversion_value")
+_OF_SAMPLING = ("sampling_rate", "weight")
 _LOG_KEYS = (("request_id", "item_id"), ("request_id",))
 
 
@@ -105,6 +108,12 @@ def _attributed(columns: Columns, how: Attribution) -> str:
             AND v.event_time >= m.click_time - {_interval(how.skew)}
             AND v.event_time <= m.click_time + {_interval(how.window)}
         GROUP BY m.request_id, m.item_id"""
+
+
+def added_columns(columns: Columns) -> list[str]:
+    """The columns of `samples` that no impression brings."""
+    logged = [f"feature_log__{name}" for name in columns.get("feature_log", ())]
+    return [*_OF_CLICKS, *(_OF_CONVERSIONS if "conversions" in columns else ()), *_OF_SAMPLING, *logged]
 
 
 def _joined(columns: Columns) -> str:

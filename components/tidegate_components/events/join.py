@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate_components.duck import connect, literal
-from tidegate_components.events.attribution import COUNTS, Attribution, mature, payload, statements
+from tidegate_components.events.attribution import COUNTS, Attribution, added_columns, mature, payload, statements
 from tidegate_components.events.sources import (
     Source,
     check_present,
@@ -82,6 +82,7 @@ def join_events(
         columns = {name: _load(db, source, told) for name, source in sources.items()}
         _set_up(db, beside)
         _check_keys(db, columns, sources)
+        _check_free(db, columns, how, sources["impressions"].files[0])
         _set_now(db, columns, now)
         for statement in statements(columns, how):
             told(statement.split(" AS", 1)[0].removeprefix("CREATE TABLE ").replace("_", " "))
@@ -135,6 +136,17 @@ def _check_keys(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]],
             if _meaning(types[table][key]) != _meaning(types[other][key]):
                 expected = f"{types[other][key]}, as in {sources[other].files[0]}"
                 raise _bad(sources[table].files[0], f"column {key}", types[table][key], expected)
+
+
+def _check_free(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how: Attribution, file: Path) -> None:
+    """Refuse impressions with a column that the join writes: DuckDB would call the join's own one by another name."""
+    added = {name.lower() for name in added_columns(columns)}
+    for column in payload("impressions", columns):
+        if column.lower() in added:
+            raise BadEventsError(
+                resource=str(file), field=f"column {column}", value="there already",
+                expected="no column that the join writes", remedy="rename it, or leave it out",
+            )  # fmt: skip
 
 
 def _meaning(kind: str) -> str:

@@ -51,6 +51,7 @@ def join_file(
 
     from tidegate_components.models.inputs import VIEWS_KEY
 
+    _check_target(into, entities, views, claims)
     given, name = _entities(entities), f"entities {entities}"
     joined = join_views(given, timestamp, views, engine=engine, as_known=as_known, claims=claims, name=name)
     known, described = joined.schema.metadata or {}, _described(views)
@@ -65,6 +66,36 @@ def join_file(
             remedy="name another file, or make its folder writable",
         ) from error  # fmt: skip
     return int(joined.num_rows)
+
+
+def _check_target(into: Path, entities: Path, views: Sequence[FeatureView], claims: dict[str, Path] | None) -> None:
+    """Refuse to replace what the join reads, or what no earlier join wrote."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tidegate_components.features.source import event_files
+    from tidegate_components.models.inputs import VIEWS_KEY
+    from tidegate_components.storage import resolve
+
+    if not into.is_file():
+        return
+    sources = [
+        file
+        for view in views
+        if view.spec.source.files is not None
+        for file in event_files(resolve(view.spec.source.parquet.uri, claims))
+    ]
+    read = any(into.samefile(file) for file in (entities, *sources) if file.is_file())
+    try:
+        ours = VIEWS_KEY in (pq.read_schema(into).metadata or {})
+    except (pa.ArrowException, OSError):
+        ours = False
+    if read or not ours:
+        raise BadFeaturesError(
+            resource="features join", field="--out", value=str(into),
+            expected="nothing there, or what an earlier join wrote and this one does not read",
+            remedy="name another file, or remove it first",
+        )  # fmt: skip
 
 
 def _entities(path: Path) -> pa.Table:

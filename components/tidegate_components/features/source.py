@@ -12,6 +12,7 @@ from tidegate_components.duck import literal
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import bound_query, events_query, quoted
+from tidegate_components.features.sql_reads import check_reads
 from tidegate_components.storage import parquet_files, resolve
 
 __all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "open_source", "reading", "view_error"]
@@ -63,7 +64,8 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     """Create the relation `source` from the view's Parquet and check that the view's events can be read from it.
 
     Returns the files.
-    Raises BadFeaturesError where there are no files, no rows, a column is missing or an expression does not bind.
+    Raises BadFeaturesError where there are no files, no rows, a column is missing, an expression does not bind, or SQL
+    reads anything but `source`.
     """
     import duckdb
 
@@ -74,6 +76,7 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
     try:
         db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
         _check_columns(db, view)
+        check_reads(db, view)
         db.execute(f"EXPLAIN {events_query(view)}").fetchall()
         db.execute(f"EXPLAIN {bound_query(view)}").fetchall()
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]

@@ -17,6 +17,7 @@ from tidegate_components.events.decode import with_text
 from tidegate_components.events.kinds import KINDS, POSITION_COLUMNS
 from tidegate_components.features.source import view_error
 from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, quoted
+from tidegate_components.features.sql_reads import check_reads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,6 +146,7 @@ class MessageReader:
 
         try:
             self._db.register("messages", _table([], ""))
+            check_reads(self._db, self._view)
             self._db.execute(self._judge)
             self._db.sql(events_query(self._view)).fetchall()
             self._db.execute(f"EXPLAIN {bound_query(self._view)}").fetchall()

@@ -47,6 +47,7 @@ def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
     schema = schema_of(data)
     if timestamp not in schema.names:
         raise bad_set(data, "columns", schema.names, f"a column {timestamp} with the time of each row (--timestamp)")
+    _check_times(schema.field(timestamp).type, data, timestamp)
     files = ", ".join(literal(path) for path in parquet_files(data))
     db = connect()
     db.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{files}], union_by_name = true)")  # noqa: S608
@@ -59,6 +60,13 @@ def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
                 rows = f"SELECT * FROM rows WHERE {day} = {literal(one)}"  # noqa: S608
                 _cut(db, rows, timestamp, beside, _kept(schema.metadata or {}))
     return days
+
+
+def _check_times(kind: Any, data: Path, timestamp: str) -> None:
+    import pyarrow as pa
+
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        raise bad_set(data, timestamp, str(kind), "times", "name the column of times by --timestamp")
 
 
 def _kept(metadata: Mapping[bytes, bytes]) -> str:
@@ -106,6 +114,7 @@ def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, befo
     from tidegate_components.training.loop import Hooks, fit
 
     *older, newest = days[:-1]
+    _check_held_out(newest)
     goes_on = mode == "incremental" and (before / "model").is_dir()
     learned = [newest / "learn.parquet"]
     if goes_on:
@@ -118,6 +127,16 @@ def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, befo
     fitted = fit(learned, [newest / "held.parquet"], config, alone, hooks)
     assert fitted.scorer is not None  # noqa: S101 - one process is rank 0
     _judge(fitted.scorer, days[-1], config, folder, (fitted.rows, fitted.seconds))
+
+
+def _check_held_out(day: Path) -> None:
+    import pyarrow.parquet as pq
+
+    if not pq.read_metadata(day / "held.parquet").num_rows:
+        raise bad_set(
+            day, "times", "one instant in its last tenth", "times within the day, since its last tenth is held out",
+            "give a column with the time of day by --timestamp",
+        )  # fmt: skip
 
 
 def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple[int, float]) -> None:

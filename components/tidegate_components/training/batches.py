@@ -18,7 +18,7 @@ from tidegate_components.training.rows import Block, Rows, joined
 
 T = TypeVar("T")
 
-__all__ = ["Part", "ahead", "batches", "steps_of"]
+__all__ = ["Part", "ahead", "batches", "places_of", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ def steps_of(rows: int, size: int, part: Part) -> int:
 
 
 def batches(rows: Rows, size: int, seed: tuple[int, ...] | None, part: Part, skip: int = 0) -> Iterator[Block]:
-    """The batches of one pass from the `skip`-th on; without a seed in the order in which the rows lie."""
+    """The batches of one pass from the `skip`-th on.
+
+    Without a seed in the order in which the rows lie, none left out: of several ranks some get the last row once more.
+    """
     rng = np.random.default_rng(seed) if seed is not None else None
     left: Block | None = None
     done = 0
@@ -49,9 +52,18 @@ def batches(rows: Rows, size: int, seed: tuple[int, ...] | None, part: Part, ski
                 yield whole.take(places[step * size : (step + 1) * size][part.rank :: part.world])
         done += full
         left = whole.take(places[full * size :])
-    if left is not None and len(left) >= part.world and done >= skip:
+    if left is None or done < skip:
+        return
+    if rng is None and len(left):
+        yield left.take(places_of(len(left), part))
+    elif len(left) >= part.world:
         even = len(left) - len(left) % part.world
         yield left.take(np.arange(even)[part.rank :: part.world])
+
+
+def places_of(rows: int, part: Part) -> np.ndarray[Any, Any]:
+    """A rank's places of so many rows, as many as any other's: the last one stands in where they do not divide."""
+    return np.minimum(np.arange(-(-rows // part.world) * part.world), rows - 1)[part.rank :: part.world]
 
 
 def ahead(items: Iterator[T], most: int = 4) -> Iterator[T]:

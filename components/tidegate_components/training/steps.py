@@ -17,7 +17,7 @@ from tidegate_components.models.inputs import Inputs
 from tidegate_components.models.lookup import Lookup
 from tidegate_components.models.tables import jagged
 from tidegate_components.storage import replacing
-from tidegate_components.training.batches import Part, ahead, batches, steps_of
+from tidegate_components.training.batches import Part, ahead, batches, places_of, steps_of
 from tidegate_components.training.learner import Learner
 from tidegate_components.training.ranking import pairwise_loss
 from tidegate_components.training.rows import Block, Rows
@@ -163,12 +163,16 @@ def _tensors(block: Block, lookup: Lookup) -> _Prepared:
 
 @torch.no_grad()
 def score(learner: Learner, rows: Rows, inputs: Inputs, precision: str) -> Scores:
-    """Probabilities of a set, in the order in which the ranks' parts follow each other."""
+    """Probabilities of a set, on every rank, in the order of its rows."""
     learner.model.eval()
-    lookup = learner.ranker.lookup
+    lookup, world = learner.ranker.lookup, learner.part.world
+    size = _SCORED - _SCORED % world
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for block in ahead(batches(rows, _SCORED, None, learner.part)):
+    for block in ahead(batches(rows, size, None, learner.part)):
         batch = _tensors(block, lookup)
         told = replace(batch, taste=learner.ranker.taste(batch.ids.T))
         found.append((torch.sigmoid(_logits(learner, told, precision)), batch.labels, batch.weights))
-    return Scores(*(learner.gathered(torch.cat(part)).numpy() for part in zip(*found, strict=True)))
+    starts = range(0, rows.count, size)
+    places = [start + places_of(min(size, rows.count - start), learner.part) for start in starts]
+    _, first = np.unique(learner.gathered(torch.from_numpy(np.concatenate(places))).numpy(), return_index=True)
+    return Scores(*(learner.gathered(torch.cat(part)).numpy()[first] for part in zip(*found, strict=True)))

@@ -58,6 +58,10 @@ class Dimension(BaseModel):
     def _one_kind(self) -> Dimension:
         if bool(self.choices) == (self.low is not None and self.high is not None):
             raise ValueError("say either choices, or low and high")
+        if self.low is not None and self.high is not None and not self.low <= self.high:
+            raise ValueError("low is at most high")
+        if self.log and not (self.low or 0) > 0:
+            raise ValueError("log: low is above 0")
         return self
 
     def suggest(self, trial: optuna.Trial, path: str) -> Any:

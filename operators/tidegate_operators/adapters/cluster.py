@@ -139,12 +139,15 @@ class Cluster:
         self.apply(body, subresource="/status")
 
     def announce(self, resource: Resource, announcement: Announcement, now: datetime) -> None:
-        """Create an Event and log it; its name is made of what it says, so that saying it twice makes one."""
+        """Create an Event and log it; its name is made of what it says, so that saying it twice makes one.
+
+        A namespace that is going takes no Events; what else is to be done there is done all the same.
+        """
         body = _event(resource, announcement, now)
         try:
             self._call("POST", _path("Event", resource.metadata.namespace), body=body)
         except ApiException as error:
-            if error.status != _CONFLICT:
+            if error.status != _CONFLICT and "NamespaceTerminating" not in str(error.body):
                 raise
         _log.info(announcement.message, extra={"fields": _fields(resource, announcement)})
 

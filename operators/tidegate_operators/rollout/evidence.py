@@ -165,7 +165,7 @@ def _mixtures(metric: Metric, item: Evidence) -> tuple[float, float]:
 
 def _sides(metric: Metric, stable: Tally, canary: Tally) -> tuple[Tally, Tally]:
     """The sides ordered so that `second - first` is the harm."""
-    return (canary, stable) if metric.higher_is_better else (stable, canary)
+    return (canary, stable) if metric.harmful_way < 0 else (stable, canary)
 
 
 def _log_e_harm(metric: Metric, item: Evidence, window: Window) -> float:

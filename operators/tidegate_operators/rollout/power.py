@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tidegate_api.model_deployment import Metric, ModelDeployment
 from tidegate_operators.rollout.expected import YEAR, Leg, Traffic, first_time
 from tidegate_operators.rollout.simulation import Rate
-from tidegate_operators.rollout.steps import FULL, Stage, stages, time_allowed
+from tidegate_operators.rollout.steps import FULL, Stage, leads_to_all, stages, time_allowed
 
 __all__ = ["Sight", "StepPlan", "plan_steps"]
 
@@ -58,14 +58,15 @@ def plan_steps(deployment: ModelDeployment, rates: Rates, requests_per_second: f
     for number, stage in enumerate(plan):
         if stage.weight < FULL or stage.keep or stage.pause or stage.until_promoted:
             before = [Leg(step.weight, step.least_seconds) for step in found]
-            proves = _to_be_proven(deployment, stage, following=plan[number + 1 :])
-            found.append(_Step(deployment, stage, rates, requests_per_second, before, proves).planned())
+            last = leads_to_all(plan[number + 1 :])
+            proves = _to_be_proven(deployment, stage, last=last)
+            found.append(_Step(deployment, stage, rates, requests_per_second, before, proves, last).planned())
     return found
 
 
-def _to_be_proven(deployment: ModelDeployment, stage: Stage, following: Sequence[Stage]) -> frozenset[str]:
+def _to_be_proven(deployment: ModelDeployment, stage: Stage, last: bool) -> frozenset[str]:
     """Objectives without which the stage is not left: all before the step to all of the traffic, else those named."""
-    if not following or following[0].weight == FULL:
+    if last:
         return frozenset(metric.name for metric in deployment.spec.analysis.metrics if metric.role == "objective")
     return frozenset(stage.objectives)
 
@@ -80,6 +81,7 @@ class _Step:
     per_second: float
     before: Sequence[Leg]
     proves: frozenset[str]
+    last: bool
 
     def planned(self) -> StepPlan:
         """A step whose shares have traffic on both sides compares; thresholds are read at every one that has pods."""
@@ -107,13 +109,13 @@ class _Step:
         return max(1, math.ceil(needed / interval)) * interval
 
     def _reading(self, metric: Metric) -> Sight:
-        """A threshold: how long until more readings failed than are tolerated, which a preview waits for."""
+        """A threshold: how long until more readings failed than are tolerated; the last step below 100 waits for it."""
         value, bounds = self.rates[metric.name][1].mean, metric.threshold
         low = -math.inf if bounds is None or bounds.min is None else bounds.min
         high = math.inf if bounds is None or bounds.max is None else bounds.max
         within = low <= value <= high
         failing = ((bounds.failure_limit if bounds else 0) + 1) * self.deployment.spec.analysis.interval.total_seconds()
-        waited = None if self.stage.weight else failing
+        waited = failing if self.last and self.stage.weight < FULL else None
         return Sight(metric.name, value, waited, None if within else failing, None, tolerated=within)
 
 
@@ -186,7 +188,7 @@ class _Test:
         """The greatest harm that there can be: a share ends at 0 and at 1."""
         if self.metric.mean or self.metric.external:
             return math.inf
-        return self.rates[0].mean if self.metric.higher_is_better else 1 - self.rates[0].mean
+        return self.rates[0].mean if self.metric.harmful_way < 0 else 1 - self.rates[0].mean
 
 
 def _beyond(holds: Callable[[float], bool], start: float) -> float:

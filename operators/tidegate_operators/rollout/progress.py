@@ -20,7 +20,7 @@ from tidegate_operators.rollout.endings import end, promote
 from tidegate_operators.rollout.evidence import start_step
 from tidegate_operators.rollout.judgement import few_readings, lacking_samples, unproven, unread
 from tidegate_operators.rollout.observed import Announcement, Observed
-from tidegate_operators.rollout.steps import FULL, Stage, grid_floor, time_allowed
+from tidegate_operators.rollout.steps import FULL, Stage, grid_floor, leads_to_all, time_allowed
 from tidegate_operators.rollout.wording import capital, clock, seconds, share_of
 
 __all__ = ["is_settled", "proceed", "replan"]
@@ -179,7 +179,8 @@ def _lacking_evidence(
     silent = unread(analysis, canary.evidence)
     if silent is not None:
         return f"{where}: {silent.metric} has had no reading yet{why}"
-    few = few_readings(analysis, canary.evidence) if not stage.weight else None
+    last = leads_to_all(plan_of(deployment, course.status, canary)[canary.step + 1 :])
+    few = few_readings(analysis, canary.evidence) if last and stage.weight < FULL else None
     if few is not None:
         return f"{where}: {few}{why}"
     return _lacking_proof(deployment, course, canary, stage, where)
@@ -189,8 +190,7 @@ def _lacking_proof(
     deployment: ModelDeployment, course: Course, canary: CanaryStatus, stage: Stage, where: str
 ) -> str | None:
     """Objectives must be proven before the step to all of the traffic, and where an analysis step names them."""
-    following = plan_of(deployment, course.status, canary)[canary.step + 1 :]
-    last = not following or following[0].weight == FULL
+    last = leads_to_all(plan_of(deployment, course.status, canary)[canary.step + 1 :])
     if not last and not stage.objectives:
         return None
     missing = unproven(deployment.spec.analysis, canary.evidence, () if last else stage.objectives)

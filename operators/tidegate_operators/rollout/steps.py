@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tidegate_api.model_deployment import AbTest, BlueGreen, Canary, ModelDeployment, Step
 
-__all__ = ["FULL", "SETTLE", "Stage", "canary_replicas", "given_up", "grid_floor", "stages", "time_allowed"]
+__all__ = [
+    "FULL",
+    "SETTLE",
+    "Stage",
+    "canary_replicas",
+    "given_up",
+    "grid_floor",
+    "leads_to_all",
+    "stages",
+    "time_allowed",
+]
 
 FULL = 100
 SETTLE = timedelta(seconds=2)
@@ -94,6 +105,11 @@ def _stage(weight: int, steps: list[Step]) -> Stage:
         min_samples=max((each.min_samples for each in asked if each.min_samples), default=None),
         objectives=tuple(name for each in asked for name in each.objectives),
     )
+
+
+def leads_to_all(following: Sequence[Stage]) -> bool:
+    """Whether the stage before these is the last one that does not have all of the traffic, or has it already."""
+    return not following or following[0].weight == FULL
 
 
 def canary_replicas(weight: int, stable_replicas: int) -> int:

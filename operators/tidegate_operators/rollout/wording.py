@@ -45,9 +45,10 @@ def _standing(analysis: Analysis, metric: Metric, item: Evidence) -> str:
 
 def _threshold_sentence(metric: Metric, item: Evidence) -> str:
     bounds = metric.threshold
-    if bounds is None or item.value is None:
+    if bounds is None or (item.value is None and not item.failures):
         return f"{metric.name}: no reading yet."
-    return f"{metric.name}: {item.value:g} with {item.failures} failed readings of {bounds.failure_limit} tolerated."
+    value = f"{item.value:g}" if item.value is not None else "no finite number"
+    return f"{metric.name}: {value} with {item.failures} failed readings of {bounds.failure_limit} tolerated."
 
 
 def _is_share(metric: Metric) -> bool:

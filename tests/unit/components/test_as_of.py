@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,52 @@ def test_columns_of_an_earlier_join_stay_known_as_a_view_s(tmp_path: Path) -> No
     join_file(tmp_path / "one.parquet", "t", [second], tmp_path / "both.parquet")
     told = json.loads(pq.read_schema(tmp_path / "both.parquet").metadata[VIEWS_KEY])
     assert [one["column"] for one in told if one["feature"] == "sum"] == ["v__sum", "w__sum"]
+
+
+def test_what_the_join_reads_or_did_not_write_is_not_replaced(tmp_path: Path) -> None:
+    view, entities = aggregate_view(write_events(tmp_path / "source", [event(1, 0, 1)])), tmp_path / "e.parquet"
+    pq.write_table(pa.table({"user_id": [1], "t": [at(1)]}), entities)
+    (tmp_path / "notes.txt").write_text("ours")
+    for out in (entities, tmp_path / "source" / "events.parquet", tmp_path / "notes.txt"):
+        before = out.read_bytes()
+        with pytest.raises(BadFeaturesError, match=r"features join: --out is .*expected nothing there, or what an ear"):
+            join_file(entities, "t", [view], out)
+        assert out.read_bytes() == before
+    for _ in range(2):
+        join_file(entities, "t", [view], tmp_path / "out.parquet")
+
+
+READS_MORE = {
+    "SELECT user_id, event_time, (SELECT content FROM read_text('/etc/hostname')) AS sum FROM source": "read_text()",
+    "SELECT * FROM source JOIN '/tmp/other.parquet' USING (user_id)": "/tmp/other.parquet",
+    'SELECT s.* FROM source s, "/tmp/a.csv", (WITH "/tmp/a.csv" AS (SELECT 1) SELECT 1)': "/tmp/a.csv",
+    "SELECT * FROM information_schema.tables": "information_schema.tables",
+    "DROP TABLE source": "Only SELECT",
+}
+
+
+@pytest.mark.parametrize(("sql", "what"), READS_MORE.items())
+def test_the_sql_of_a_view_reads_its_source_alone(sql: str, what: str, tmp_path: Path) -> None:
+    """A view is written by whoever may write FeatureViews, and computed with the rights of a pod."""
+    features = [{"name": "sum", "type": "String"}]
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sql=sql, ttl="1d", features=features)
+    with pytest.raises(BadFeaturesError, match=f"spec.sql is '{re.escape(what)}.*expected (a SELECT over|one SELECT)"):
+        as_of(view, (1, 1))
+
+
+def test_the_condition_of_an_aggregate_reads_its_source_alone(tmp_path: Path) -> None:
+    where = {"aggregate": {"function": "count", "window": "10s", "where": "EXISTS (SELECT 1 FROM glob('/etc/*'))"}}
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=where)
+    with pytest.raises(BadFeaturesError, match=r"features\[rows\].aggregate.where is 'glob\(\)'"):
+        as_of(view, (1, 1))
+
+
+def test_sql_may_name_steps_of_its_own_and_make_rows(tmp_path: Path) -> None:
+    cheap = "WITH cheap AS (SELECT * FROM source WHERE price < 3) SELECT *, n FROM cheap, range(1) r(n)"
+    sql = f"SELECT user_id, event_time, price + n AS last FROM ({cheap})"
+    features = [{"name": "last", "type": "Float64"}]
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sql=sql, ttl="1d", features=features)
+    assert as_of(view, (1, 1))[0]["last"] == 1
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -112,6 +112,14 @@ def test_a_missing_column_and_another_type_are_named(tmp_path: Path) -> None:
         join_events({"impressions": impressions, "clicks": text}, tmp_path / "s.parquet")
 
 
+@pytest.mark.parametrize("column", ["label", "Weight", "click_time"])
+def test_impressions_with_a_column_that_the_join_writes_are_refused(column: str, tmp_path: Path) -> None:
+    impressions = write(tmp_path, "impressions", [row | {column: "x"} for row in shown(2)])
+    addresses = {"impressions": impressions, "clicks": write(tmp_path, "clicks", clicked(0))}
+    with pytest.raises(BadEventsError, match=f"column {column} is 'there already', expected no column that the join"):
+        join_events(addresses, tmp_path / "out.parquet")
+
+
 def test_a_file_that_no_commit_lists_is_not_read(tmp_path: Path) -> None:
     lines = [{"type": "impression", **row} for row in shown(3)] + [{"type": "click", **row} for row in clicked(1)]
     land_file(Path(write(tmp_path, "topic", lines)), tmp_path / "lake")

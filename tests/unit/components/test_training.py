@@ -206,6 +206,8 @@ def test_two_ranks_learn_what_one_does(launcher: str, tmp_path: Path) -> None:
     assert two["ranks"] == len(two["peak_memory_bytes_by_rank"]) == 2
     assert two["rows"] == one["rows"]
     np.testing.assert_allclose(predictions(tmp_path / "run"), predictions(tmp_path / "one"), atol=1e-4)
+    tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("one", "run")]
+    assert tables[0]["label"].equals(tables[1]["label"]), "in the order of the validation rows, none left out"
 
 
 def test_a_rank_that_is_killed_costs_nothing_but_time(tmp_path: Path) -> None:

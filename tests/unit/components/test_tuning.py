@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tidegate_components.models.config import ConfigError
-from tidegate_components.models.inputs import VIEWS_KEY
+from tidegate_components.models.inputs import VIEWS_KEY, TrainingSetError
 from tidegate_components.training.backtest import split_days
 from tidegate_components.training.tuning import Search, read_space, search, trials_of
 from tidegate_pipelines.cli import app
@@ -117,6 +117,11 @@ def test_both_modes_are_judged_on_the_same_days(tmp_path: Path) -> None:
     assert report["incremental"][1]["learned_rows"] < report["full"][1]["learned_rows"]
     assert report["comparison"]["verdict"]["sentence"]
     assert (tmp_path / "out" / "comparison" / "report.html").is_file()
+
+
+def test_a_column_of_numbers_is_no_time(tmp_path: Path) -> None:
+    with pytest.raises(TrainingSetError, match="price is 'float', expected times"):
+        split_days(days(tmp_path), "price", tmp_path / "days")
 
 
 def test_a_single_day_cannot_be_replayed(tmp_path: Path) -> None:

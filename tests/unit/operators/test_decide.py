@@ -267,6 +267,26 @@ def test_a_threshold_fails_after_its_limit() -> None:
     assert story.status.verdict.outcome == "rolledBack"
 
 
+def test_a_threshold_has_readings_enough_to_fail_before_the_step_to_all_of_the_traffic() -> None:
+    """Else one that fails every reading would be promoted as long as it had not failed often enough."""
+    threshold = {"query": "max(drift{$track})", "max": 0.25, "failureLimit": 2}
+    metric = {"name": "drift", "role": "guard", "threshold": threshold}
+    story = canarying(
+        analysis={"interval": "10s", "metrics": [metric]}, strategy={"canary": {"steps": [{"setWeight": 5}]}}
+    )
+    for reading in (1, 2):
+        at = story.now + timedelta(seconds=10)
+        (empty,) = windows(at, (0, 0), (0, 0), metric="drift")
+        story.look(windows=(type(empty)(empty.metric, empty.start, empty.end, value=float("inf")),))
+        assert f"drift needs 3 readings here, has {reading}" in (story.status.message or "")
+    at = story.now + timedelta(seconds=10)
+    (empty,) = windows(at, (0, 0), (0, 0), metric="drift")
+    story.look(windows=(type(empty)(empty.metric, empty.start, empty.end, value=5.0),))
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == "rolledBack"
+    assert "5 with 3 failed readings of 2 tolerated" in story.status.verdict.message
+
+
 def test_stable_keeps_the_demand_for_a_signature_that_it_was_started_with() -> None:
     source = {"secretKeyRef": {"name": "model-keys", "key": "public.pem"}}
     model = {"registry": {"name": "ctr-ranker", "alias": "challenger"}, "verify": {"publicKeyFrom": source}}
