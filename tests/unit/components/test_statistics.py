@@ -47,7 +47,7 @@ def statistics(kind: str, values: list[Any], slices: list[str] | None = None) ->
         return describe(db, "rows", [("f", feature)], ["place"] if slices else [])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.none() | st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_size=50))
 def test_numbers_are_numpy_s(values: list[float | None]) -> None:
     (found,) = statistics("Float64", [*values, 0.5])
