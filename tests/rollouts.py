@@ -58,6 +58,11 @@ def windows(
     return (Window(metric, now - timedelta(seconds=10), now, stable=sides[0], canary=sides[1]),)
 
 
+def readings(now: datetime, value: float, metric: str = "drift") -> tuple[Window, ...]:
+    """A threshold's reading at the end of one interval that ends now."""
+    return (Window(metric, now - timedelta(seconds=10), now, value=value),)
+
+
 def ready(decision: Decision | None, replicas: int = 2) -> dict[str, Server]:
     """Every planned revision has all of its pods."""
     return (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "listed", "literal", "quoted"]
+__all__ = ["connect", "key_values", "listed", "literal", "quoted"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -34,3 +34,8 @@ def literal(value: object) -> str:
 def listed(names: Iterable[str]) -> str:
     """SQL identifiers with commas between."""
     return ", ".join(map(quoted, names))
+
+
+def key_values(facts: Mapping[str, str]) -> str:
+    """The option of COPY that writes facts, of which there is at least one, into a Parquet file's metadata."""
+    return f"KV_METADATA {{{', '.join(f'{quoted(key)}: {literal(value)}' for key, value in facts.items())}}}"

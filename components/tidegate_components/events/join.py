@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect, literal
+from tidegate_components.duck import connect, key_values, literal
 from tidegate_components.events.attribution import COUNTS, Attribution, added_columns, mature, payload, statements
 from tidegate_components.events.sources import (
     Source,
@@ -82,7 +82,7 @@ def join_events(
         columns = {name: _load(db, source, told) for name, source in sources.items()}
         _set_up(db, beside)
         _check_keys(db, columns, sources)
-        _check_free(db, columns, how, sources["impressions"].files[0])
+        _check_free(columns, sources["impressions"].files[0])
         _set_now(db, columns, now)
         for statement in statements(columns, how):
             told(statement.split(" AS", 1)[0].removeprefix("CREATE TABLE ").replace("_", " "))
@@ -138,7 +138,7 @@ def _check_keys(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]],
                 raise _bad(sources[table].files[0], f"column {key}", types[table][key], expected)
 
 
-def _check_free(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how: Attribution, file: Path) -> None:
+def _check_free(columns: Mapping[str, list[str]], file: Path) -> None:
     """Refuse impressions with a column that the join writes: DuckDB would call the join's own one by another name."""
     added = {name.lower() for name in added_columns(columns)}
     for column in payload("impressions", columns):
@@ -196,10 +196,9 @@ def _write(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], how:
         "tidegate.attribution_window_seconds": str(how.window.total_seconds()),
         "tidegate.label_delay_seconds": str(how.delay.total_seconds()),
     }
-    metadata = ", ".join(f"'{key}': '{value}'" for key, value in facts.items())
     db.execute(
         f"COPY (SELECT * FROM samples ORDER BY {', '.join(order)}) TO {literal(path)} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
+        f"(FORMAT parquet, COMPRESSION zstd, {key_values(facts)})"
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate_components.duck import connect, literal, quoted
+from tidegate_components.duck import connect, key_values, literal, quoted
 from tidegate_components.models.arrays import bad_set, schema_of
 from tidegate_components.models.config import Config
 from tidegate_components.storage import parquet_files, replacing
@@ -71,8 +71,7 @@ def _check_times(kind: Any, data: Path, timestamp: str) -> None:
 
 def _kept(metadata: Mapping[bytes, bytes]) -> str:
     """The set's metadata, as an option of COPY: by it a model knows which columns feature views made."""
-    said = ", ".join(f"{quoted(key.decode())}: {literal(value.decode())}" for key, value in metadata.items())
-    return f", KV_METADATA {{{said}}}" if said else ""
+    return ", " + key_values({key.decode(): value.decode() for key, value in metadata.items()}) if metadata else ""
 
 
 def _cut(db: Any, rows: str, timestamp: str, into: Path, metadata: str) -> None:

@@ -206,7 +206,6 @@ class _Run:
         from tidegate_components.training import checkpoint
 
         self.inputs, rows, taste = _data(self.config, sets, self.hooks.inputs)
-        _check_ranking(self.config.training, self.inputs)
         self.learner = self.build(self.inputs, self.config, taste)
         _check_even(self.config.training.batch_size, self.learner.part.world)
         if self.newest:
@@ -298,6 +297,7 @@ def _data(config: Config, sets: Sequence[Path], inputs: Inputs | None) -> tuple[
     from tidegate_components.training.rows import ArrayRows, ParquetRows
 
     inputs = inputs or fit_inputs(config, sets)
+    _check_ranking(config.training, inputs)
     if not inputs.has_history:
         return inputs, ParquetRows(sets, inputs, config.label, config.weight), None
     arrays = to_arrays(read_tables(sets), inputs, sets[0], config.label, config.weight)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tidegate_api.annotations import PROMOTE
 from tidegate_api.hashes import short_hash
-from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
+from tidegate_api.model_deployment import Analysis, CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import (
     Course,
     asked,
@@ -183,17 +183,14 @@ def _lacking_evidence(
     few = few_readings(analysis, canary.evidence) if last and stage.weight < FULL else None
     if few is not None:
         return f"{where}: {few}{why}"
-    return _lacking_proof(deployment, course, canary, stage, where)
+    return _lacking_proof(analysis, canary, stage, last, where)
 
 
-def _lacking_proof(
-    deployment: ModelDeployment, course: Course, canary: CanaryStatus, stage: Stage, where: str
-) -> str | None:
+def _lacking_proof(analysis: Analysis, canary: CanaryStatus, stage: Stage, last: bool, where: str) -> str | None:
     """Objectives must be proven before the step to all of the traffic, and where an analysis step names them."""
-    last = leads_to_all(plan_of(deployment, course.status, canary)[canary.step + 1 :])
     if not last and not stage.objectives:
         return None
-    missing = unproven(deployment.spec.analysis, canary.evidence, () if last else stage.objectives)
+    missing = unproven(analysis, canary.evidence, () if last else stage.objectives)
     return f"{where}: {missing[0].message or missing[0].metric + ': no samples yet.'}" if missing else None
 
 

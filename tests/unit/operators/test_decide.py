@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollouts import GOOD, LATER, NEXT, deployment, obeyed, revision, shares, windows
+from rollouts import GOOD, LATER, NEXT, deployment, obeyed, readings, revision, shares, windows
 from stories import Story, canarying, serving
 from tidegate_api.annotations import ABORT, PAUSE, PROMOTE
 from tidegate_api.model_deployment import RevisionImages
@@ -261,8 +261,7 @@ def test_a_threshold_fails_after_its_limit() -> None:
     )
     for _ in range(2):
         at = story.now + timedelta(seconds=10)
-        (reading,) = windows(at, (0, 0), (0, 0), metric="drift")
-        story.look(windows=(type(reading)(reading.metric, reading.start, reading.end, value=0.5),))
+        story.look(windows=readings(at, 0.5))
     assert story.status.verdict is not None
     assert story.status.verdict.outcome == "rolledBack"
 
@@ -276,12 +275,10 @@ def test_a_threshold_has_readings_enough_to_fail_before_the_step_to_all_of_the_t
     )
     for reading in (1, 2):
         at = story.now + timedelta(seconds=10)
-        (empty,) = windows(at, (0, 0), (0, 0), metric="drift")
-        story.look(windows=(type(empty)(empty.metric, empty.start, empty.end, value=float("inf")),))
+        story.look(windows=readings(at, float("inf")))
         assert f"drift needs 3 readings here, has {reading}" in (story.status.message or "")
     at = story.now + timedelta(seconds=10)
-    (empty,) = windows(at, (0, 0), (0, 0), metric="drift")
-    story.look(windows=(type(empty)(empty.metric, empty.start, empty.end, value=5.0),))
+    story.look(windows=readings(at, 5.0))
     assert story.status.verdict is not None
     assert story.status.verdict.outcome == "rolledBack"
     assert "5 with 3 failed readings of 2 tolerated" in story.status.verdict.message
