@@ -33,6 +33,7 @@ _DRIFT = {"name": "drift", "role": "guard", "threshold": {"query": "drift", "min
 _PERCENT = {"name": "errors", "role": "guard", "margin": 5, "errorRate": {}}
 _BOTH = {"header": "x-bucket", "percent": 5, "values": ["a"]}
 _SWITCH = {"blueGreen": {}}
+_MORE_THAN_THE_LIMIT = {"requests": {"cpu": "1500m"}, "limits": {"cpu": "1"}}
 _ALSO = {"name": "calibrator", "uri": "pvc://models/calibrator", "digest": "sha256:" + "d" * 64}
 _NO_COUNTERS = (
     "rate(clicks{$track}[1m])",
@@ -79,6 +80,8 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("strategy", to={"abTest": _BOTH}), "exactly one of percent"),
     (setting("strategy", to=_SWITCH), "judged by threshold and external metrics only"),
     (setting("strategy", to={"shadow": {"percent": 5}}), "no strategy shadow"),
+    (setting("runtime", "resources", to=_MORE_THAN_THE_LIMIT), "must not exceed its limit"),
+    (setting("runtime", "image", to="tri ton:1"), "runtime.image"),
     (setting("runtime", "alsoServe", to=[_ALSO | {"name": "ctr-ranker"}]), "is served already"),
     (setting("runtime", "alsoServe", to=[_ALSO, _ALSO]), "uplicate"),
     (

@@ -19,6 +19,7 @@ from tidegate_api.crds import openapi
 from tidegate_api.errors import TidegateError, shown
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
+from tidegate_api.quantities import amount
 from tidegate_api.resource import API_VERSION, Resource
 
 __all__ = ["KINDS", "InvalidResourceError", "Refusal", "admit"]
@@ -196,12 +197,14 @@ def _evaluated(expression: str, node: Any) -> Any:
 def _program(rule: str) -> Any:
     """A compiled rule, with the functions that Kubernetes has beyond the language. celpy is imported late."""
     from celpy import Environment
-    from celpy.celtypes import BoolType, StringType
+    from celpy.celtypes import BoolType, IntType, StringType
 
     environment = Environment()
     functions = {
+        "compareTo": lambda first, second: IntType((first > second) - (first < second)),
         "isSorted": lambda items: BoolType(all(a <= b for a, b in pairwise(items))),
         "lowerAscii": lambda text: StringType(text.lower()),
+        "quantity": lambda text: amount(str(text)),
         "replace": lambda text, old, new: StringType(text.replace(old, new)),
     }
     return environment.program(environment.compile(rule), functions=functions)
@@ -239,5 +242,6 @@ def _expected(error: SchemaError) -> str:
         "maxLength": f"{bound} characters or fewer",
         "minItems": f"{bound} entries or more",
         "maxItems": f"{bound} entries or fewer",
+        "maxProperties": f"{bound} entries or fewer",
     }
     return words.get(str(error.validator), str(error.message))

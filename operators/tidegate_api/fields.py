@@ -7,12 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from tidegate_api.model_package import DIGEST_PATTERN
+from tidegate_api.quantities import QUANTITY_PATTERN
 from tidegate_api.rules import TEXT, rule
 
 __all__ = [
     "CounterSelector",
     "HeaderName",
     "Hostname",
+    "Image",
     "MetricName",
     "ModelName",
     "Name",
@@ -65,7 +67,8 @@ TrackedQuery = Annotated[
     ),
 ]
 """PromQL that is asked of both sides."""
-Quantity = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)?(m|[kMGTPE]i?)?$", max_length=20)]
+Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=20)]
+Image = Annotated[str, Field(pattern="^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$", max_length=1024)]
 SchemaHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]
 ModelName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 PackageUri = Annotated[str, Field(min_length=1, max_length=1024)]

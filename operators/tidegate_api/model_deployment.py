@@ -5,6 +5,7 @@ Words are those of Argo Rollouts, Gateway API and KServe wherever they have one.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -97,6 +98,9 @@ __all__ = [
 ]
 
 
+_SERVICE_NAME = re.compile("^[a-z]([-a-z0-9]*[a-z0-9])?$")
+
+
 class ModelDeploymentSpec(Value):
     """Which model, on what, behind which route, and how it is judged."""
 
@@ -182,6 +186,11 @@ class ModelDeployment(Resource):
 
     rules: ClassVar = [
         rule(
+            f"self.metadata.name.matches('{_SERVICE_NAME.pattern}')",
+            "metadata.name must be lower case letters, digits and dashes, and begin with a letter: so must a Service's",
+            "self.metadata.name",
+        ),
+        rule(
             "self.metadata.name.size() <= 54",
             "metadata.name must have at most 54 characters: a revision's hash is added to it",
         ),
@@ -205,6 +214,12 @@ class ModelDeployment(Resource):
     def _serves_its_own_model_once(self) -> ModelDeployment:
         if any(model.name == self.model_name for model in self.spec.runtime.further):
             raise ValueError("other names in spec.runtime.alsoServe than the model's own")
+        return self
+
+    @model_validator(mode="after")
+    def _names_services(self) -> ModelDeployment:
+        if not _SERVICE_NAME.match(self.metadata.name):
+            raise ValueError("a metadata.name of lower case letters, digits and dashes that begins with a letter")
         return self
 
     @property

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tidegate_api.durations import Duration, PositiveDuration
-from tidegate_api.fields import HeaderName, Hostname, ModelName, Name, PackageDigest, PackageUri, Quantity
+from tidegate_api.fields import HeaderName, Hostname, Image, ModelName, Name, PackageDigest, PackageUri, Quantity
+from tidegate_api.quantities import amount
 from tidegate_api.resource import Value
 from tidegate_api.rules import rule
 
@@ -36,10 +37,25 @@ class Batching(Value):
 class ResourceRequirements(Value):
     """Requests and limits of the server's container."""
 
-    requests: dict[str, Quantity] = {}
+    rules: ClassVar = [
+        rule(
+            "self.requests.all(k, !(k in self.limits) || "
+            "quantity(self.requests[k]).compareTo(quantity(self.limits[k])) <= 0)",
+            "a request must not exceed its limit: no pod would be let in",
+        )
+    ]
+
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
     """What the scheduler sets aside."""
-    limits: dict[str, Quantity] = {}
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
     """What the container may not exceed."""
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> ResourceRequirements:
+        for name, asked in self.requests.items():
+            if name in self.limits and amount(asked) > amount(self.limits[name]):
+                raise ValueError(f"a request of {name} that does not exceed its limit {self.limits[name]}")
+        return self
 
 
 class RateLimit(Value):
@@ -67,9 +83,7 @@ class Runtime(Value):
     """GPUs a pod; 0 for the CPU server."""
     backend: Literal["onnxruntime", "tensorrt"]
     """Triton's backend."""
-    image: Annotated[
-        str | None, Field(max_length=1024, description="Default: the operator's image for CPU or GPU.")
-    ] = None
+    image: Annotated[Image | None, Field(description="Default: the operator's image for CPU or GPU.")] = None
     instances: Annotated[int | None, Field(ge=1, le=64)] = None
     """Copies of the model in one server."""
     batching: Batching | None = None

@@ -120,6 +120,16 @@ class Cluster:
             raise
         return True
 
+    def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+        """Set the number of pods through the scale subresource, as autoscalers do: the count stays theirs."""
+        path = f"{_path(kind, namespace)}/{name}/scale"
+        body = {"spec": {"replicas": replicas}}
+        try:
+            self._call("PATCH", path, body=body, content_type="application/merge-patch+json")
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise
+
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete the object and, in the background, what it owns. Absent is as good as deleted."""
         try:

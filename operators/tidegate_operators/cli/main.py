@@ -29,6 +29,7 @@ from tidegate_operators.cli.tables import (
     with_namespaces,
 )
 from tidegate_operators.cli.watch import watch_command
+from tidegate_operators.rollout.course import ends_a_wait
 
 __all__ = ["app", "main"]
 
@@ -279,7 +280,14 @@ def _annotate(verb: str, name: str, namespace: str | None, annotation: str) -> N
     if _is_asked_already(found, canary, annotation):
         _stop(f"{name} has {annotation}={canary.revision.hash} already. {explanation(found)}")
     _set_anew(connection, found, annotation, canary.revision.hash, lambda seen: _acts(seen, annotation))
-    sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}.\n")
+    does = f": {_promotes(found, canary)}" if annotation == PROMOTE else ""
+    sys.stdout.write(f"{annotation}={canary.revision.hash} was set on {name}{does}.\n")
+
+
+def _promotes(found: ModelDeployment, canary: CanaryStatus) -> str:
+    if ends_a_wait(found, found.status, canary):
+        return "its wait ends, and the steps after it are judged as ever"
+    return "it goes on to all of the traffic, without the rest of its steps; guards still roll it back"
 
 
 def _refuse_an_early_promotion(found: ModelDeployment, canary: CanaryStatus) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidegate_api.durations import format_duration
-from tidegate_api.model_deployment import CanaryStatus, External, Metric, ModelDeployment
+from tidegate_api.model_deployment import CanaryStatus, External, Metric, ModelDeployment, Tally
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.adapters.prometheus import UNREACHABLE, Prometheus
-from tidegate_operators.rollout.counting import Series, mean_windows, windows
+from tidegate_operators.rollout.counting import Series, mean_windows, totals, windows
 from tidegate_operators.rollout.observed import Estimate, Failure, Window
+from tidegate_operators.rollout.plausible import (
+    is_an_estimate,
+    not_an_estimate,
+    not_finite,
+    not_squares,
+    too_many_events,
+)
 from tidegate_operators.rollout.profiles import Profile, Question, question, track, unseen
 from tidegate_operators.rollout.steps import SETTLE, grid_floor
 
@@ -22,6 +28,9 @@ __all__ = ["read_evidence"]
 _MOST_INTERVALS = 500
 # Counters are looked up from so long before, so that one whose last scrape failed is not taken for a new one.
 _LOOKBACK = timedelta(minutes=5)
+_SIDES = ("stable", "the canary")
+
+_Row = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ def read_evidence(
     found, failures = [], []
     for metric in deployment.spec.analysis.metrics:
         try:
-            found += _read(look, metric)
+            read, strange = _read(look, metric)
+            found += read
+            failures += [strange] if strange else []
         except NeighbourError as error:
             failures.append(error.failure)
     if any(failure.reason == UNREACHABLE for failure in failures):
@@ -79,19 +90,36 @@ def _grid(deployment: ModelDeployment, canary: CanaryStatus, now: datetime) -> t
     return tuple(canary.judged_until + k * interval for k in range(count + 1))
 
 
-def _read(look: _Look, metric: Metric) -> list[Window]:
-    pairs = list(zip(look.grid, look.grid[1:], strict=False))
+def _read(look: _Look, metric: Metric) -> tuple[list[Window], Failure | None]:
+    """The windows of a metric, and what about its numbers cannot be."""
     if metric.threshold is not None:
-        values = _numbers(look, metric.threshold.query, look.canary)
-        return [Window(metric.name, a, b, value=value) for (a, b), value in zip(pairs, values, strict=True)]
+        return _readings(look, metric, metric.threshold.query)
     if metric.external is not None:
-        sides = zip(*(_estimates(look, metric.external, side) for side in (look.stable, look.canary)), strict=True)
-        return [Window(metric.name, a, b, estimates=_both(*found)) for (a, b), found in zip(pairs, sides, strict=True)]
+        return _estimated(look, metric, metric.external)
     where = look.deployment.metadata
     asked = question(metric, look.profile, track(where.name, [look.stable, look.canary]), where.namespace)
     if asked is None:
         raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
-    return _answer(look, asked)
+    return _answer(look, metric, asked)
+
+
+def _readings(look: _Look, metric: Metric, query: str) -> tuple[list[Window], Failure | None]:
+    values = _numbers(look, query, look.canary)
+    found = [Window(metric.name, a, b, value=value) for (a, b), value in zip(_pairs(look), values, strict=True)]
+    return found, not_finite(metric, query, values)
+
+
+def _estimated(look: _Look, metric: Metric, external: External) -> tuple[list[Window], Failure | None]:
+    """Both sides' estimates; an interval in which one of them is none has none."""
+    rows = [_estimates(look, external, side) for side in (look.stable, look.canary)]
+    sides = zip(*([_estimate(*row) for row in side] for side in rows), strict=True)
+    found = [Window(metric.name, a, b, estimates=_both(*e)) for (a, b), e in zip(_pairs(look), sides, strict=True)]
+    strange = (not_an_estimate(metric, name, side) for name, side in zip(_SIDES, rows, strict=True))
+    return found, next(filter(None, strange), None)
+
+
+def _pairs(look: _Look) -> list[tuple[datetime, datetime]]:
+    return list(zip(look.grid, look.grid[1:], strict=False))
 
 
 def _numbers(look: _Look, query: str, revision: str) -> list[float | None]:
@@ -105,20 +133,20 @@ def _both(stable: Estimate | None, canary: Estimate | None) -> tuple[Estimate, E
     return (stable, canary) if stable and canary else None
 
 
-def _estimates(look: _Look, external: External, revision: str) -> list[Estimate | None]:
-    """What somebody else estimates of one side at the end of each interval."""
+def _estimates(look: _Look, external: External, revision: str) -> list[_Row]:
+    """Value, standard error and sample size of one side at the end of each interval, as somebody else says."""
     queries = (external.value, external.standard_error, external.sample_size)
-    rows = zip(*(_numbers(look, query, revision) for query in queries), strict=True)
-    return [_estimate(*row) for row in rows]
+    return list(zip(*(_numbers(look, query, revision) for query in queries), strict=True))
 
 
 def _estimate(value: float | None, error: float | None, size: float | None) -> Estimate | None:
-    if value is None or error is None or size is None or not all(map(math.isfinite, (value, error, size))):
+    """The estimate, where it is one (`not_an_estimate` says why it is not)."""
+    if value is None or error is None or size is None or not is_an_estimate(value, error, size):
         return None
     return Estimate(value, error, size)
 
 
-def _answer(look: _Look, asked: Question) -> list[Window]:
+def _answer(look: _Look, metric: Metric, asked: Question) -> tuple[list[Window], Failure | None]:
     events = [series for selector in asked.events for series in _counters(look, selector)]
     trials = [series for selector in asked.trials for series in _counters(look, selector)]
     if not trials:
@@ -130,12 +158,29 @@ def _answer(look: _Look, asked: Question) -> list[Window]:
         )
         raise NeighbourError("BucketNotFound", message)
     grid, stable, canary = _with_past(look.grid), look.stable, look.canary
+    squares = [series for selector in asked.squares for series in _counters(look, selector)]
     if asked.squares:
-        squares = [series for selector in asked.squares for series in _counters(look, selector)]
         found = mean_windows(asked.metric, grid, stable, canary, sums=events, squares=squares, counts=trials)
     else:
         found = windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
-    return [window for window in found if window.start >= look.grid[0]]
+    strange = _strange(look, metric, events, squares, trials)
+    return [window for window in found if window.start >= look.grid[0]], strange
+
+
+def _strange(
+    look: _Look, metric: Metric, events: Sequence[Series], squares: Sequence[Series], trials: Sequence[Series]
+) -> Failure | None:
+    """What cannot be about the user's own counters, over all that was asked for."""
+    points = len(_with_past(look.grid))
+    for name, revision in zip(_SIDES, (look.stable, look.canary), strict=True):
+        first, second, count = (totals(part, revision, points) for part in (events, squares, trials))
+        failure = too_many_events(metric, name, first, count) if metric.ratio else None
+        failure = (
+            not_squares(metric, name, Tally(events=first, squares=second, trials=count)) if metric.mean else failure
+        )
+        if failure is not None:
+            return failure
+    return None
 
 
 def _nothing_there(look: _Look, asked: Question) -> str:

@@ -16,9 +16,9 @@ from tidegate_operators.handlers.observe import observe
 from tidegate_operators.handlers.state_metrics import state_metrics
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
-from tidegate_operators.resources.server import server_objects, unjudged_service
+from tidegate_operators.resources.server import server_name, server_objects, unjudged_service
 from tidegate_operators.rollout.decide import decide
-from tidegate_operators.rollout.observed import Announcement, Decision
+from tidegate_operators.rollout.observed import Announcement, Decision, Routes
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["apply_decision", "owned", "reconcile"]
@@ -40,7 +40,7 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     present = owned(deployment, neighbours)
     observed = observe(deployment, present, neighbours, now)
     decision = decide(deployment, observed, now)
-    refusal = apply_decision(deployment, decision, present, neighbours)
+    refusal = apply_decision(_where_it_serves(deployment, observed.routes), decision, present, neighbours)
     observed = replace(observed, refusal=refusal.failure if refusal else None)
     status = summarize(deployment, observed, decision, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
@@ -56,6 +56,14 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     waits += [_TRY_AGAIN] if refusal is not None else []
     waits += [] if all(entry.recorded for entry in status.history) else [_TELL_AGAIN]
     return min(waits)
+
+
+def _where_it_serves(deployment: ModelDeployment, routes: Routes) -> ModelDeployment:
+    """The deployment with the Gateway that its routes stay with, while the one it names is not there."""
+    if routes.stays_with is None:
+        return deployment
+    routing = deployment.spec.routing.model_copy(update={"gateway_ref": routes.stays_with})
+    return deployment.model_copy(update={"spec": deployment.spec.model_copy(update={"routing": routing})})
 
 
 def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
@@ -82,16 +90,16 @@ def apply_decision(
         for plan in decision.plans
         for body in server_objects(deployment, plan.revision, plan.min_replicas, neighbours.platform, plan.most)
     ]
-    objects += _unjudged(deployment, decision.status)
+    stable = decision.status.stable
+    objects += [unjudged_service(deployment, stable)] if stable else []
     objects += route_objects(deployment, decision.status, decision.weights)
     refusal = apply_all(neighbours.cluster, objects, neighbours.applied, present)
+    for plan in decision.plans:
+        if plan.revived:
+            name = server_name(deployment, plan.revision)
+            neighbours.cluster.scale("Deployment", deployment.metadata.namespace, name, plan.min_replicas)
     _prune(deployment, objects, present, neighbours)
     return refusal
-
-
-def _unjudged(deployment: ModelDeployment, status: ModelDeploymentStatus) -> list[dict[str, Any]]:
-    test = deployment.spec.strategy.ab_test
-    return [unjudged_service(deployment, status.stable)] if test and test.percent and status.stable else []
 
 
 def _prune(

@@ -32,8 +32,18 @@ def _server(deployment: ModelDeployment, body: Mapping[str, Any], pods: Iterable
     own = [pod for pod in pods if pod["metadata"]["labels"].get(REVISION_LABEL) == revision]
     newest_first = sorted(own, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
     failure = next((found for pod in newest_first if (found := _pod_failure(deployment, pod))), None)
+    failure = failure or _refused_pods(body)
     status = body.get("status", {})
     return Server(replicas=body["spec"].get("replicas", 1), ready=status.get("readyReplicas", 0), failure=failure)
+
+
+def _refused_pods(body: Mapping[str, Any]) -> Failure | None:
+    """What the API server says where it lets no pod be made: a quota, an admission policy, a name that is none."""
+    said = next((c for c in body.get("status", {}).get("conditions", []) if c["type"] == "ReplicaFailure"), None)
+    if said is None or said["status"] != "True":
+        return None
+    message = f"No pod of {body['metadata']['name']} is let in: {str(said.get('message', '')).rstrip('.')}."
+    return Failure("PodRefused", message)
 
 
 def _pod_failure(deployment: ModelDeployment, pod: Mapping[str, Any]) -> Failure | None:

@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
+from tidegate_api.hashes import content_hash
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_api.resource import API_VERSION, Resource
 from tidegate_operators.adapters.cluster import NamespaceGoneError
@@ -127,6 +128,20 @@ def _mark(body: kopf.Body) -> tuple[Any, ...]:
 async def server_changed(meta: kopf.Meta, memo: kopf.Memo, **_: Any) -> None:
     """Pods became ready, or stopped being so: look at the ModelDeployment."""
     memo.keeper.wake(("ModelDeployment", str(meta.namespace), meta.labels[DEPLOYMENT_LABEL]))
+
+
+@kopf.on.event("v1", "services", labels={DEPLOYMENT_LABEL: kopf.PRESENT})
+async def service_changed(meta: kopf.Meta, spec: kopf.Spec, type: str | None, memo: kopf.Memo, **_: Any) -> None:
+    """Somebody edited or deleted a Service, which cuts off whoever is behind it: look at the ModelDeployment.
+
+    HPAs and budgets are not watched: their status changes all day, and traffic does not hang on them.
+    """
+    key, mark = ("Service", str(meta.namespace), str(meta.name)), (content_hash(dict(spec)),)
+    known = memo.marks.pop(key, None)
+    if type != "DELETED":
+        memo.marks[key] = mark
+    if type == "DELETED" or known not in (None, mark):
+        memo.keeper.wake(("ModelDeployment", str(meta.namespace), meta.labels[DEPLOYMENT_LABEL]))
 
 
 @kopf.on.event("gateway.networking.k8s.io/v1", "httproutes", labels={DEPLOYMENT_LABEL: kopf.PRESENT})

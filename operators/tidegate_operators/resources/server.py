@@ -14,6 +14,7 @@ from tidegate_api.model_deployment import (
     RevisionStatus,
     Runtime,
 )
+from tidegate_api.quantities import amount
 from tidegate_operators.resources.autoscaler import autoscaler
 from tidegate_operators.resources.metadata import (
     DEPLOYMENT_LABEL,
@@ -41,6 +42,7 @@ _DRAIN_SECONDS = 10
 _GRACE_SECONDS = 45
 _GOLDEN_TRIES = 120
 _KEYS, _KEY_FILE = "/keys", "public-key.pem"
+_REQUESTS, _MEMORY_LIMIT = {"cpu": "100m", "memory": "384Mi"}, "2Gi"
 _MODELS, _ALSO = "/models", "/models/also"
 
 
@@ -67,7 +69,10 @@ def server_objects(
 
 
 def unjudged_service(deployment: ModelDeployment, stable: RevisionStatus) -> dict[str, Any]:
-    """A second way to stable, for requests that take no part in a test: its counters carry no revision."""
+    """A second way to stable, for requests that take no part in a test: its counters carry no revision.
+
+    It stands under every strategy, so that no route leads to it before it is there or after it is gone.
+    """
     return _service(deployment, stable, unjudged_name(deployment))
 
 
@@ -295,21 +300,18 @@ def _triton_arguments(model: str, runtime: Runtime) -> list[str]:
         f"--metrics-port={METRICS_PORT}",
         "--exit-timeout-secs=30",
         *limited,
-        *([f"--cache-config=local,size={_bytes(cache)}"] if cache else []),
+        *([f"--cache-config=local,size={int(amount(cache))}"] if cache else []),
     ]
 
 
-def _bytes(quantity: str) -> int:
-    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
-    unit = next((name for name in units if quantity.endswith(name)), "")
-    return int(float(quantity.removesuffix(unit)) * units.get(unit, 1))
-
-
 def _resources(runtime: Runtime) -> dict[str, Any]:
-    stated = runtime.resources.to_dict() if runtime.resources else {}
+    """What the spec states, over defaults, which give way: no request exceeds a limit that somebody stated."""
+    asked, bounds = (runtime.resources.requests, runtime.resources.limits) if runtime.resources else ({}, {})
     gpus = {"nvidia.com/gpu": str(runtime.gpus)} if runtime.gpus else {}
-    requests = {"cpu": "100m", "memory": "384Mi"} | stated.get("requests", {}) | gpus
-    return {"requests": requests, "limits": {"memory": "2Gi"} | stated.get("limits", {}) | gpus}
+    usual = {name: min(least, bounds.get(name, least), key=amount) for name, least in _REQUESTS.items()}
+    requests = usual | asked | gpus
+    most = max(_MEMORY_LIMIT, requests["memory"], key=amount)
+    return {"requests": requests, "limits": {"memory": most} | bounds | gpus}
 
 
 def _disruption_budget(deployment: ModelDeployment, revision: RevisionStatus) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from tidegate_api.model_deployment import Tally
 from tidegate_operators.rollout.observed import Window
 
-__all__ = ["Series", "increases", "mean_windows", "windows"]
+__all__ = ["Series", "increases", "mean_windows", "totals", "windows"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ def windows(
     """The windows of one metric over a grid. Absent events with trials present are zero; absent trials are missing."""
     sides = [_tallies(side, len(grid), events, trials, complement) for side in (stable, canary)]
     return _paired(metric, grid, *sides)
+
+
+def totals(series: Sequence[Series], revision: str, points: int) -> float:
+    """How much a revision's counters grew over all of the grid."""
+    return sum(grown or 0.0 for grown in increases(series, revision, points))
 
 
 def mean_windows(

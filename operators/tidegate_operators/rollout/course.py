@@ -10,7 +10,18 @@ from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDe
 from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Failure, Observed, Server
 from tidegate_operators.rollout.steps import FULL, Stage, canary_replicas, given_up, stages
 
-__all__ = ["Course", "asked", "needed", "plan_of", "server_of", "spent", "stage_of", "still_spent", "weights_of"]
+__all__ = [
+    "Course",
+    "asked",
+    "ends_a_wait",
+    "needed",
+    "plan_of",
+    "server_of",
+    "spent",
+    "stage_of",
+    "still_spent",
+    "weights_of",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,15 @@ def stage_of(deployment: ModelDeployment, status: ModelDeploymentStatus, canary:
     """The stage that the rollout is at; the last one, where an edit took away the one it was at."""
     plan = plan_of(deployment, status, canary)
     return plan[min(canary.step, len(plan) - 1)]
+
+
+def ends_a_wait(deployment: ModelDeployment, status: ModelDeploymentStatus, canary: CanaryStatus) -> bool:
+    """Whether a person's promotion ends the wait of this step only, with steps after it that are judged as ever.
+
+    Anywhere else it skips all that is left.
+    """
+    last = len(plan_of(deployment, status, canary)) - 1
+    return stage_of(deployment, status, canary).until_promoted and canary.step + 1 < last
 
 
 def server_of(observed: Observed, revision: str | None) -> Server:

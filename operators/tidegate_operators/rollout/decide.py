@@ -15,7 +15,7 @@ from tidegate_api.hashes import is_short_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
 from tidegate_operators.rollout.endings import end
-from tidegate_operators.rollout.evidence import accumulate
+from tidegate_operators.rollout.evidence import accumulate, redefined
 from tidegate_operators.rollout.judgement import harm
 from tidegate_operators.rollout.observed import Announcement, Decision, Observed, Plan
 from tidegate_operators.rollout.progress import is_settled, proceed, replan
@@ -36,11 +36,12 @@ def decide(deployment: ModelDeployment, observed: Observed, now: datetime) -> De
         course = _run_canary(deployment, observed, course, course.status.canary, now)
     course = _notice_ignored(deployment, _let_go(observed, course, now))
     status = course.status
+    plans = tuple(_revived(observed, plan) for plan in _plans(deployment, observed, status))
     return Decision(
         status=status.model_copy(update={"message": course.sentence or status.message}),
-        plans=_plans(deployment, observed, status),
+        plans=plans,
         weights=weights_of(status),
-        announcements=course.announcements,
+        announcements=(*course.announcements, *(_revival(plan) for plan in plans if plan.revived)),
         requeue=next_look(deployment, observed, course, now),
         blocked=course.blocked,
     )
@@ -54,10 +55,22 @@ def _run_canary(
     canary = course.status.canary or canary
     judged = course.status.stable is not None and not canary.undo
     canary = _count_pause(deployment, canary, now)
+    course = _notice_edits(deployment, course, canary) if judged else course
     canary = _collect(deployment, observed, canary) if judged else canary
     course = course.with_status(canary=canary)
     ended = _ended_by_person_or_guard(deployment, course, canary, now) if course.status.stable else None
     return ended or proceed(deployment, observed, course, now)
+
+
+def _notice_edits(deployment: ModelDeployment, course: Course, canary: CanaryStatus) -> Course:
+    names = redefined(deployment.spec.analysis, canary.evidence) if canary.judged_until else []
+    if not names:
+        return course
+    message = (
+        f"spec.analysis was edited: the evidence of {', '.join(names)} begins anew, with the whole of its error level; "
+        "a chance of a false verdict that was taken before adds to it."
+    )
+    return course.announcing(Announcement("Warning", "MetricsEdited", message, canary.revision.hash))
 
 
 def _notice_ignored(deployment: ModelDeployment, course: Course) -> Course:
@@ -138,6 +151,20 @@ def _plans(deployment: ModelDeployment, observed: Observed, status: ModelDeploym
     found = [*_stable_plan(deployment, observed, status), *_canary_plan(deployment, observed, status)]
     known = {plan.revision.hash for plan in found}
     return (*found, *(Plan(r.revision, 1) for r in status.retiring if r.revision.hash not in known))
+
+
+def _revived(observed: Observed, plan: Plan) -> Plan:
+    """Whoever should run and stands with 0 pods was scaled there by somebody; an HPA sleeps until there is one."""
+    server = observed.servers.get(plan.revision.hash)
+    return replace(plan, revived=server is not None and server.replicas == 0)
+
+
+def _revival(plan: Plan) -> Announcement:
+    message = (
+        f"{capital(plan.revision.title)} was scaled to 0 pods by somebody, from where no autoscaler brings it back: it "
+        f"gets {plan.min_replicas} again; to stop serving, delete the ModelDeployment."
+    )
+    return Announcement("Warning", "ScaledFromZero", message, plan.revision.hash)
 
 
 def _stable_plan(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> list[Plan]:

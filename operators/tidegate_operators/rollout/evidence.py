@@ -14,7 +14,7 @@ from tidegate_operators.rollout.observed import Estimate, Window
 from tidegate_operators.rollout.sequential import log_e_value, log_mixture, prior_scale, radius
 from tidegate_operators.rollout.wording import metric_sentence
 
-__all__ = ["accumulate", "add_window", "start_step"]
+__all__ = ["accumulate", "add_window", "redefined", "start_step"]
 
 # A variance is trusted once each side has this many trials, or minSamples if that is more.
 _BURN_IN = 100
@@ -36,6 +36,13 @@ def accumulate(
             item = add_window(analysis, metric, item, window, weight_since)
         known[metric.name] = _told(analysis, metric, item)
     return [known[metric.name] for metric in analysis.metrics]
+
+
+def redefined(analysis: Analysis, evidence: Iterable[Evidence]) -> list[str]:
+    """Metrics that were edited since their evidence was gathered: it begins anew, and so does their error level."""
+    known = {item.metric: item.definition for item in evidence}
+    now = {metric.name: short_hash(metric.to_dict()) for metric in analysis.metrics}
+    return [name for name, definition in now.items() if known.get(name) not in (None, definition)]
 
 
 def _of_this_definition(metric: Metric, known: Evidence | None) -> Evidence:

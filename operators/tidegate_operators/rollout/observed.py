@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tidegate_api.model_deployment import ModelDeploymentStatus, ResolvedModel, RevisionImages, RevisionStatus, Tally
+from tidegate_api.model_deployment import (
+    GatewayRef,
+    ModelDeploymentStatus,
+    ResolvedModel,
+    RevisionImages,
+    RevisionStatus,
+    Tally,
+)
 
 __all__ = [
     "NO_SERVER",
@@ -46,11 +53,20 @@ NO_SERVER = Server(replicas=0, ready=0)
 
 @dataclass(frozen=True)
 class Routes:
-    """The routes as seen: percent by revision hash (0 too), and whether the gateway has accepted this generation."""
+    """The routes as seen: percent by revision hash (0 too), and whether the gateway has accepted this generation.
+
+    stays_with: the Gateway that they have, while the one that the spec names is not there.
+    """
 
     weights: Mapping[str, int] = field(default_factory=dict)
     accepted: bool = False
     failure: Failure | None = None
+    stays_with: GatewayRef | None = None
+
+    @property
+    def broken(self) -> Failure | None:
+        """What keeps requests away; routes that stay where they were accepted serve, whatever the spec asks."""
+        return None if self.accepted else self.failure
 
 
 @dataclass(frozen=True)
@@ -123,11 +139,15 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Plan:
-    """A revision that should run, and the least number of its pods; `most` where its HPA may not go beyond."""
+    """A revision that should run, and the least number of its pods; `most` where its HPA may not go beyond.
+
+    revived: its Deployment was scaled to 0, from where no HPA brings it back: it is to be scaled to the least.
+    """
 
     revision: RevisionStatus
     min_replicas: int
     most: int | None = None
+    revived: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tidegate_api.model_deployment import Analysis, CanaryStatus, ModelDeploymen
 from tidegate_operators.rollout.course import (
     Course,
     asked,
+    ends_a_wait,
     needed,
     plan_of,
     server_of,
@@ -140,7 +141,8 @@ def _reason_to_hold(
     if asked(deployment, PROMOTE, canary) or course.status.stable is None or canary.undo:
         return None
     if stage.until_promoted:
-        return f"{where}: waits until it is promoted by the annotation {PROMOTE}={canary.revision.hash}"
+        again = ", taken away and set again: the one that stands has acted" if PROMOTE in canary.spent else ""
+        return f"{where}: waits until it is promoted by the annotation {PROMOTE}={canary.revision.hash}{again}"
     if now - canary.weight_since < stage.pause:
         return f"{where}: pauses until {clock(canary.weight_since + stage.pause)}"
     return _lacking_evidence(deployment, observed, course, canary, stage, where)
@@ -150,7 +152,7 @@ def _not_in_force(
     deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage
 ) -> str:
     """What the stage's weight waits for: pods, or the gateway."""
-    server, failure = server_of(observed, canary.revision.hash), observed.routes.failure
+    server, failure = server_of(observed, canary.revision.hash), observed.routes.broken
     if not _has_its_share(deployment, observed, course, stage):
         wanted = needed(deployment, observed, course.status, canary)
         why = f": {server.failure.message}" if server.failure else ""
@@ -204,23 +206,18 @@ def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, 
     plan = plan_of(deployment, course.status, canary)
     if canary.step >= len(plan) - 1:
         return promote(deployment, course, canary, now)
-    following, spent = _following(deployment, canary, plan)
+    following, spent = _following(deployment, course, canary, len(plan) - 1)
     said = _step_started(deployment, canary, "moves on to", plan[following].weight)
     changes = {"step": following, "step_started_at": now, "weight_since": None, "spent": spent}
     return course.with_canary(canary, evidence=start_step(canary.evidence), **changes).announcing(said)
 
 
-def _following(deployment: ModelDeployment, canary: CanaryStatus, plan: tuple[Stage, ...]) -> tuple[int, list[str]]:
-    """The next step, and the annotations that act no more.
-
-    A person's promotion of a step that waits for it ends the wait, and the steps after it are judged as ever; anywhere
-    else it skips them all.
-    """
-    last, following = len(plan) - 1, canary.step + 1
+def _following(deployment: ModelDeployment, course: Course, canary: CanaryStatus, last: int) -> tuple[int, list[str]]:
+    """The next step, and the annotations that act no more."""
     if not asked(deployment, PROMOTE, canary):
-        return following, canary.spent
-    waited = plan[canary.step].until_promoted and following < last
-    return (following, [*canary.spent, PROMOTE]) if waited else (last, canary.spent)
+        return canary.step + 1, canary.spent
+    waited = ends_a_wait(deployment, course.status, canary)
+    return (canary.step + 1, [*canary.spent, PROMOTE]) if waited else (last, canary.spent)
 
 
 def _step_started(deployment: ModelDeployment, canary: CanaryStatus, verb: str, weight: int) -> Announcement:

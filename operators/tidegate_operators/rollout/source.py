@@ -153,7 +153,16 @@ def _begin(
     canary = spent(deployment, canary, OF_A_ROLLOUT)
     what = "The way back to" if undo else "Rollout of"
     said = Announcement("Normal", "RolloutStarted", f"{what} {revision.title} started.", revision.hash, 0)
-    return course.with_status(canary=canary, weight=0).announcing(said)
+    course = course.with_status(canary=canary, weight=0)
+    course = course.announcing(_from_before(canary)) if canary.spent else course
+    return course.announcing(said)
+
+
+def _from_before(canary: CanaryStatus) -> Announcement:
+    """Annotations that named the revision before its rollout began: setting the same value again changes nothing."""
+    names = " and ".join(canary.spent)
+    message = f"{names} named {canary.revision.title} before this rollout: to act in it, take it away and set it again."
+    return Announcement("Warning", "AnnotationSpent", message, canary.revision.hash)
 
 
 def _start(
@@ -198,7 +207,7 @@ def _room_beside(
 
 
 def _stable_sentence(observed: Observed, stable: RevisionStatus) -> str:
-    failure = observed.routes.failure
+    failure = observed.routes.broken
     does = f"is stable, but its routes do not stand: {failure.message}" if failure else "serves all traffic."
     return f"{capital(stable.title)} {does}"
 

@@ -24,6 +24,7 @@ _UNREMARKABLE = {
     "Compatible",
     "Readable",
 }
+_FOR_WANT_OF_TRAFFIC = ("MetricNotSeen", "NotANumber")
 # Said by Progressing and the verdict already.
 _FOR_TOOLS = {"Reconciling", "Stalled"}
 
@@ -158,8 +159,8 @@ def _is_turned_away(status: ModelDeploymentStatus) -> bool:
 
 
 def _lasting(failure: Failure | None) -> Failure | None:
-    """What does not pass by itself: a neighbour that is away comes back, and so may traffic."""
-    passes = failure is None or failure.reason.endswith("Unreachable") or failure.reason == "MetricNotSeen"
+    """What does not pass by itself: a neighbour that is away comes back, and so may traffic, without which 0 / 0."""
+    passes = failure is None or failure.reason.endswith("Unreachable") or failure.reason in _FOR_WANT_OF_TRAFFIC
     return None if passes else failure
 
 
@@ -183,7 +184,7 @@ def _progressing(observed: Observed, decision: Decision, now: datetime) -> Condi
     if status.canary is None:
         idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
         return _condition("Progressing", False, idle, "", "", now)
-    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure or observed.routes.failure
+    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure or observed.routes.broken
     return _condition("Progressing", failure is None, failure, "RolloutUnderWay", status.message or "", now)
 
 
@@ -194,13 +195,13 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
         )
     server = observed.servers.get(status.stable.hash, NO_SERVER)
     message = f"{server.ready} pods of {status.stable.title} are ready."
-    failure = observed.routes.failure if server.ready else Failure("StableNotReady", message)
+    failure = observed.routes.broken if server.ready else Failure("StableNotReady", message)
     return _condition("Ready", failure is None, failure, "Serving", message, now)
 
 
 def _is_cut_off(observed: Observed, stable: RevisionStatus) -> bool:
     """Whether requests do not reach stable: it has no pod, or the gateway will not have its routes."""
-    return observed.servers.get(stable.hash, NO_SERVER).ready == 0 or observed.routes.failure is not None
+    return observed.servers.get(stable.hash, NO_SERVER).ready == 0 or observed.routes.broken is not None
 
 
 def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> str:

@@ -315,3 +315,32 @@ def test_the_first_weight_is_announced_like_every_other() -> None:
     story.model = NEXT
     said = [(item.reason, item.weight) for _ in range(4) for item in story.look().announcements]
     assert said == [("RolloutStarted", 0), ("StepStarted", 5)]
+
+
+def test_an_annotation_from_before_the_rollout_is_said_to_be_spent() -> None:
+    story = serving()
+    story.annotations[ABORT] = revision(NEXT)
+    story.model = NEXT
+    story.looks(3)
+    assert "AnnotationSpent" in story.said
+    assert story.status.canary is not None
+
+
+def test_a_second_wait_for_a_person_says_that_the_annotation_has_acted() -> None:
+    waits = [{"setWeight": 5}, {"pause": {}}, {"setWeight": 20}, {"pause": {}}]
+    story = canarying(strategy={"canary": {"steps": waits}}, analysis={"interval": "10s"})
+    story.annotations[PROMOTE] = revision(NEXT)
+    story.looks(6)
+    assert story.status.weight == 20
+    assert "taken away and set again: the one that stands has acted" in (story.status.message or "")
+
+
+def test_an_edit_of_a_metric_under_way_is_told_for_its_error_level_begins_anew() -> None:
+    story = canarying()
+    story.judged((0, 900), (0, 50))
+    metric = {"name": "errors", "role": "guard", "margin": 0.02, "errorRate": {}}
+    story.spec["analysis"] = {"interval": "10s", "minSamples": 100, "metrics": [metric]}
+    story.judged((0, 900), (0, 50), count=2)
+    assert story.said.count("MetricsEdited") == 1
+    assert story.status.canary is not None
+    assert story.status.canary.evidence[0].canary.trials == 100

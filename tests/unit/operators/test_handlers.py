@@ -66,10 +66,13 @@ class Memory:
 
 
 class Named:
-    """The port of the registry: the alias names one version."""
+    """The port of the registry: the alias names one version, and verdicts are heard."""
 
     def resolve(self, source: object) -> ResolvedModel:
         return GOOD
+
+    def record(self, source: object, entry: HistoryEntry, *, serves: bool, by: str) -> None:
+        return None
 
 
 def neighbours_of(memory: Memory) -> Neighbours:
@@ -377,3 +380,89 @@ def test_a_stream_that_ends_again_and_again_says_its_last_word() -> None:
     memory = Memory(pods=(pod,))
     feature_view.reconcile(_topic_view(), Neighbours(memory, Metrics(), Named(), PLATFORM), START)  # type: ignore[arg-type]
     assert _condition(memory, "Materialized")["message"] == "Error: topic events has 3 partitions and no keys"
+
+
+def test_pods_that_are_not_let_in_are_told_with_the_reason() -> None:
+    memory = Memory()
+    started = _look(memory, deployment())
+    assert started.status.canary is not None
+    server = ("Deployment", f"ctr-ranker-{started.status.canary.revision.hash}")
+    quota = 'pods "ctr-ranker-1" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": quota}
+    memory.objects[server]["status"] = {"conditions": [refused]}
+    after = _look(memory, started)
+    assert f"No pod of {server[1]} is let in: {quota}." in _condition_of(after, "Progressing")
+    assert "exceeded quota" in (after.status.message or "")
+
+
+class Gateways(Memory):
+    """A cluster with one Gateway, which accepts every route at once, and pods that are ready at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects["Gateway", "public"] = {"spec": {"gatewayClassName": "contour"}}
+        self.scaled: list[tuple[str, int]] = []
+
+    def apply(self, body: Body) -> Body:
+        if body["kind"] == "HTTPRoute":
+            told = [{"type": kind, "status": "True", "observedGeneration": 1} for kind in ("Accepted", "ResolvedRefs")]
+            body = body | {"metadata": body["metadata"] | {"generation": 1}}
+            body |= {"status": {"parents": [{"conditions": told}]}}
+        if body["kind"] == "Deployment":
+            replicas = self.objects.get(("Deployment", body["metadata"]["name"]), {"spec": {}})["spec"].get(
+                "replicas", 2
+            )
+            body = body | {"spec": body["spec"] | {"replicas": replicas}, "status": {"readyReplicas": replicas}}
+        return super().apply(body)
+
+    def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+        self.scaled.append((name, replicas))
+        self.objects[kind, name]["spec"]["replicas"] = replicas
+
+
+def _served(memory: Memory, **spec: Any) -> ModelDeployment:
+    found = deployment(**spec)
+    for _ in range(4):
+        found = _look(memory, found)
+    assert found.status.stable is not None
+    return found
+
+
+def test_a_gateway_that_is_not_there_takes_no_standing_route_along() -> None:
+    memory = Gateways()
+    served = _served(memory)
+    elsewhere = {"gatewayRef": {"name": "nowhere", "namespace": "gateways"}, "hostnames": ["ctr.example.com"]}
+    after = _look(memory, deployment(served.status, routing=elsewhere))
+    parent = memory.objects["HTTPRoute", "ctr-ranker"]["spec"]["parentRefs"][0]
+    assert (parent["namespace"], parent["name"]) == ("gateways", "public")
+    said = _condition_of(after, "RoutesAccepted")
+    assert "Gateway gateways/nowhere does not exist" in said
+    assert "until then the routes stay with Gateway gateways/public" in said
+    status = {item.type: item.status for item in after.status.conditions}
+    assert (after.status.phase, status["Ready"], status["Stalled"]) == ("Healthy", "True", "True")
+
+
+def test_a_route_that_is_refused_names_its_hosts_and_who_has_them_too() -> None:
+    memory = Gateways()
+    served = _served(memory)
+    route = memory.objects["HTTPRoute", "ctr-ranker"]
+    refusal = {"type": "Accepted", "status": "False", "reason": "RuleMatchConflict", "message": "Match has conflict."}
+    route["status"] = {"parents": [{"conditions": [refusal | {"observedGeneration": 1}]}]}
+    other = {"name": "other-ranker", "labels": {"tidegate.dev/deployment": "other-ranker"}, "generation": 1}
+    memory.objects["HTTPRoute", "other-ranker"] = {"kind": "HTTPRoute", "metadata": other, "spec": route["spec"]}
+    said = _condition_of(_look(memory, served), "RoutesAccepted")
+    assert "refused HTTPRoute ctr-ranker (ctr.example.com): Match has conflict." in said
+    assert "ModelDeployment other-ranker has a hostname of these too" in said
+
+
+def test_a_server_that_somebody_scaled_to_nothing_comes_back() -> None:
+    memory = Gateways()
+    served = _served(memory)
+    assert memory.scaled == []
+    name = f"ctr-ranker-{revision_of(served, GOOD).hash}"
+    memory.objects["Deployment", name]["spec"]["replicas"] = 0
+    _look(memory, served)
+    assert memory.scaled == [(name, 2)]
+    assert "was scaled to 0 pods by somebody" in memory.said[-1].message
+    _look(memory, served)
+    assert memory.scaled == [(name, 2)]
