@@ -120,6 +120,7 @@ WRONG_VIEWS: list[tuple[Change, str]] = [
     (setting("features", 0, "name", to=VIEW["entity"]["joinKeys"][0]["name"].upper()), "the name of a join key"),
     (setting("features", 0, "aggregate", "window", to="0d"), "longer than 0"),
     (setting("freshness", to={"target": "0s"}), "longer than 0"),
+    (setting("features", 0, "aggregate", to={"function": "mean", "column": "x", "window": "7d"}), "must be Float64"),
     (setting("source", to={"eventTimestamp": "event_time"}), "parquet, kafka or both"),
     (lambda spec: spec.update(_SQL, source={"kafka": _KAFKA, "eventTimestamp": "event_time"}), "sql reads Parquet"),
     *((setting("materialization", "schedule", to=cron), "five fields") for cron in _NO_SCHEDULES),

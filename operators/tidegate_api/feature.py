@@ -58,6 +58,14 @@ class Expectation(Value):
 class Feature(Value):
     """One feature. It has an aggregate, or the view's `sql` yields a column of its name."""
 
+    rules: ClassVar = [
+        rule(
+            "!has(self.aggregate) || self.aggregate.function != 'mean' || self.type == 'Float64'",
+            "a mean is a fraction: its type must be Float64",
+            "self.type",
+        )
+    ]
+
     name: ColumnName
     """The name of the column that readers see."""
     type: FeatureType
@@ -70,6 +78,12 @@ class Feature(Value):
     """How it is computed from the events."""
     expect: Expectation | None = None
     """What its values should be; they are stored all the same."""
+
+    @model_validator(mode="after")
+    def _a_mean_is_a_fraction(self) -> Feature:
+        if self.aggregate and self.aggregate.function == "mean" and self.type != "Float64":
+            raise ValueError(f"type Float64 for a mean (it is {self.type})")
+        return self
 
     @field_validator("default")
     @classmethod

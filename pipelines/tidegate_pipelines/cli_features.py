@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate_components.json_values import plain
+from tidegate_components.json_values import plain, rfc3339
 from tidegate_pipelines import cli_browse, cli_monitor, cli_stream
 from tidegate_pipelines.online import Online, open_online
 from tidegate_pipelines.terminal import FAILED, Json, print_json, progress, speaking
@@ -136,7 +136,13 @@ def _interval(from_: str, to: str, incremental: bool) -> tuple[datetime | None, 
             "which begins at the watermark", remedy="leave out one of the two",
         )  # fmt: skip
     end = _not_after_now(parse_time(to)) if to else datetime.now(UTC)
-    return parse_time(from_) if from_ else None, end
+    start = parse_time(from_) if from_ else None
+    if start is not None and start > end:
+        raise BadFeaturesError(
+            resource="features materialize", field="--from", value=from_, expected=f"one before --to, {rfc3339(end)}",
+            remedy="swap the two, or name an earlier --from",
+        )  # fmt: skip
+    return start, end
 
 
 def _materialize(

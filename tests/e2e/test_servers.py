@@ -137,3 +137,28 @@ def _replicas(shop: Live, name: str, holds: Any) -> tuple[bool, str]:
     body = shop.cluster.get("deployments", "-l", f"tidegate.dev/deployment={name}")["items"][0]
     ready, wanted = body["status"].get("readyReplicas", 0), body["spec"]["replicas"]
     return bool(holds(ready) and ready == wanted), f"{ready} of {wanted}"
+
+
+def test_what_somebody_takes_from_under_a_deployment_is_put_back(shop: Live, trained: Trained, bodies: Path) -> None:
+    """Its Service, all of its pods, and the Gateway that its routes name: soon, and told."""
+    name, line = "meddled", bodies.read_text().splitlines()[0]
+    spec: dict[str, Any] = {"scaling": SCALING, "analysis": {"metrics": []}}
+    kubectl = shop.cluster.kubectl
+    with deployed(shop, trained, name, **spec):
+        stable = shop.deployment(name).status.stable
+        server = f"{name}-{stable.hash if stable else ''}"
+        kubectl.run("delete", "service", server, "-n", shop.namespace)
+        answered = lambda: (ask(shop, shop.host(name), line) == 200, "it does not answer")  # noqa: E731
+        there = lambda: (bool(shop.cluster.get("services", f"--field-selector=metadata.name={server}")["items"]), "")  # noqa: E731
+        shop.cluster.wait(there, 10, "the Service is there again")
+        shop.cluster.wait(answered, 30, "requests arrive again")
+        kubectl.run("scale", "deployment", server, "-n", shop.namespace, "--replicas=0")
+        shop.cluster.wait(lambda: _replicas(shop, name, lambda n: n == 1), 60, "the pod is there again")
+        told = [event["reason"] for event in shop.cluster.get("events")["items"]]
+        assert "ScaledFromZero" in told
+        shop.cluster.wait(answered, 30, "requests arrive again")
+        nowhere = {"gatewayRef": {"name": "nowhere", "namespace": "gateways"}}
+        shop.deploy(name, registry(name), **spec, routing=nowhere)
+        said = shop.wait_for_reason("modeldeployment", name, "Stalled", "GatewayNotFound")
+        assert "until then the routes stay with Gateway gateways/public" in said["message"]
+        assert ask(shop, shop.host(name), line) == 200

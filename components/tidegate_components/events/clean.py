@@ -14,7 +14,7 @@ from tidegate_components.events.engines import Engine, QueryError, starting
 from tidegate_components.events.kinds import QUARANTINE
 from tidegate_components.events.landing import LOG
 from tidegate_components.events.rules import Rule, Rules, read_rules, refused
-from tidegate_components.events.sources import Source, all_tables, find_table
+from tidegate_components.events.sources import TIME, WRITTEN, Source, all_tables, find_table
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.storage import content_digest, replacing
 
@@ -48,7 +48,7 @@ def clean(
     found = _ruled(folder, rules)
     all_rules = rules or read_rules()
     said = all_rules.tables
-    others = [table for table in _event_tables(folder) if table.name not in said]
+    others = [table for table in _event_tables(folder, into, quarantine) if table.name not in said]
     with replacing(into) as good, replacing(quarantine) as bad, starting(engine) as running:
         good.mkdir()
         bad.mkdir()
@@ -77,16 +77,17 @@ def _ruled(folder: Path, rules: Rules | None) -> dict[str, Source]:
     return found
 
 
-def _event_tables(folder: Path) -> list[Source]:
-    """The tables of a folder; of a landing without what was no event."""
+def _event_tables(folder: Path, *written: Path) -> list[Source]:
+    """The tables of a folder, without what an earlier run wrote there; of a landing without what was no event."""
     landing = (folder / LOG).is_dir()
-    return [table for table in all_tables(folder) if not (landing and table.name == QUARANTINE)]
+    found = all_tables(folder, {path.resolve() for path in written})
+    return [table for table in found if not (landing and table.name == QUARANTINE)]
 
 
 def _copy_table(engine: Engine, source: Source, good: Path) -> CleanReport:
-    engine.load(source)
+    names = _as_written(engine.load(source))
     rows = int(engine.rows(f"SELECT count(*) FROM {quoted(source.name)}")[0][0])
-    engine.write(f"SELECT * FROM {quoted(source.name)}", good, source.name)
+    engine.write(f"SELECT {names} FROM {quoted(source.name)}", good, source.name)
     return CleanReport(source.name, rows, rows, {}, _digest(good, source.name), copied=True)
 
 
@@ -112,10 +113,20 @@ def _clean_table(engine: Engine, source: Source, all_rules: Rules, good: Path, b
         source.name, int(engine.rows(f"SELECT count(*) FROM {quoted(source.name)}")[0][0]), kept, counted
     )
     _check(report, source)
-    names, order = listed(columns), listed(_order(columns))
+    names, written, order = listed(_without_written(columns)), _as_written(columns), listed(_order(columns))
     engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
-    engine.write(f"SELECT {names}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
+    engine.write(f"SELECT {written}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
     return replace(report, digest=_digest(good, source.name))
+
+
+def _without_written(columns: list[str]) -> list[str]:
+    return [column for column in columns if column != WRITTEN]
+
+
+def _as_written(columns: list[str]) -> str:
+    """The columns as they came, a time as its text where it was text."""
+    came = {TIME: f"{WRITTEN} AS {quoted(TIME)}"} if WRITTEN in columns else {}
+    return ", ".join(came.get(column, quoted(column)) for column in _without_written(columns))
 
 
 def _check_each(engine: Engine, table: str, rules: Rules, present: list[Rule]) -> None:
@@ -131,7 +142,9 @@ def _check_each(engine: Engine, table: str, rules: Rules, present: list[Rule]) -
 
 def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
     """Each row of the table with the first reason to quarantine it, or null."""
-    cases = "".join(f" WHEN {rule.broken()} THEN {_text(rule.why())}" for rule in rules if not rule.duplicate)
+    no_time = f" WHEN {quoted(TIME)} IS NULL AND {WRITTEN} IS NOT NULL THEN '{TIME} is no time'"
+    cases = no_time if WRITTEN in columns else ""
+    cases += "".join(f" WHEN {rule.broken()} THEN {_text(rule.why())}" for rule in rules if not rule.duplicate)
     reason = f"CASE{cases} END" if cases else "CAST(NULL AS VARCHAR)"
     query = f"SELECT {listed(columns)}, {reason} AS reason FROM {quoted(table)}"
     for rule in rules:
@@ -150,8 +163,8 @@ def _without_duplicates(query: str, columns: list[str], rule: Rule) -> str:
 
 
 def _order(columns: list[str]) -> list[str]:
-    first = ["event_time"] if "event_time" in columns else []
-    return [*first, *sorted(column for column in columns if column != "event_time")]
+    first = [TIME] if TIME in columns else []
+    return [*first, *sorted(column for column in columns if column != TIME)]
 
 
 def _text(text: str) -> str:

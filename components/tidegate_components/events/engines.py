@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidegate_components.duck import connect, literal, quoted
-from tidegate_components.events.sources import Source, reading
+from tidegate_components.events.sources import Source, with_written_times
 from tidegate_components.events.tables import BadEventsError
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ class Engine(Protocol):
     """SQL is DuckDB's dialect for both; `view` and `rows` raise QueryError where they cannot run it."""
 
     def load(self, source: Source) -> list[str]:
-        """Make the table `source.name` of its files; returns its columns."""
+        """Make the table `source.name` of its files; returns its columns.
+
+        Of text, `event_time` is read as a time, null where it is none, and the column WRITTEN keeps the text.
+        """
 
     def view(self, name: str, query: str) -> None:
         """Keep a query's rows under a name."""
@@ -60,7 +63,7 @@ class _Duck:
         self._db = db
 
     def load(self, source: Source) -> list[str]:
-        self._run(f"CREATE OR REPLACE VIEW {quoted(source.name)} AS SELECT * FROM {reading(source.files)}")
+        self._run(f"CREATE OR REPLACE VIEW {quoted(source.name)} AS {with_written_times(self._db, source)}")
         return [str(row[0]) for row in self._run(f"DESCRIBE {quoted(source.name)}")]
 
     def view(self, name: str, query: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate_api.errors import TidegateError
-from tidegate_components.storage import content_digest
+from tidegate_api.hashes import content_hash
 
 __all__ = ["LOG", "Commit", "LandedFile", "Landing", "LandingError", "landed_files"]
 
@@ -119,8 +119,9 @@ class Landing:
         return commit
 
     def digest(self) -> str:
-        """The data version: a digest of the log, which names the content of every file."""
-        return content_digest(self._log)
+        """The data version: of the content of every file and of the offsets; a run that brings nothing leaves it."""
+        files = sorted([file.path, file.digest] for commit in self.commits() for file in commit.files)
+        return f"sha256:{content_hash({'files': files, 'offsets': dict(self.newest().offsets)})}"
 
     def _sweep(self) -> None:
         kept = {file.path for commit in self.commits() for file in commit.files}

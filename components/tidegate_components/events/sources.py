@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     import duckdb
 
 __all__ = [
+    "TIME",
+    "WRITTEN",
     "Source",
     "all_tables",
     "check_present",
+    "clock",
     "columns_of",
     "find_source",
     "find_table",
     "naming",
     "reading",
     "with_times",
+    "with_written_times",
 ]
 
-TIME = "event_time"
+TIME, WRITTEN = "event_time", "tg_written"
 
 _READERS = {
     ".parquet": "read_parquet({}, union_by_name = true, hive_partitioning = false)",
@@ -36,6 +40,21 @@ _READERS = {
     ".jsonl": "read_json({}, format = 'newline_delimited', union_by_name = true, hive_partitioning = false)",
 }
 _READERS |= {".ndjson": _READERS[".jsonl"], ".json": _READERS[".jsonl"]}
+
+
+_WRITTEN = ("VARCHAR", "BIGINT")
+_FORMS = "RFC 3339, e.g. 2026-01-31T12:00:00Z, or epoch milliseconds of the years 2000 to 2099"
+_MILLISECONDS = "946684800000 AND 4102444799999"
+
+
+def clock(column: str) -> str:
+    """SQL for a time written as text or number: RFC 3339 (naive is UTC) or epoch milliseconds, else null."""
+    text = f"CAST({quoted(column)} AS VARCHAR)"
+    epoch = f"TRY_CAST({text} AS BIGINT)"
+    return (
+        f"CASE WHEN {epoch} BETWEEN {_MILLISECONDS} THEN make_timestamptz({epoch} * 1000) "
+        f"WHEN {epoch} IS NULL THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
+    )
 
 
 @dataclass(frozen=True)
@@ -67,14 +86,15 @@ def find_table(folder: Path, name: str) -> Source | None:
     return next((find_source(name, str(place)) for place in places if place.exists()), None)
 
 
-def all_tables(path: Path) -> list[Source]:
-    """Every table of a folder or landing, by name; of a file, the one that it is."""
+def all_tables(path: Path, besides: Collection[Path] = ()) -> list[Source]:
+    """Every table of a folder or landing, by name, `besides` these folders; of a file, the one that it is."""
     if path.is_file():
         return [find_source(_stem(path), str(path))]
     if (path / LOG).is_dir():
         names = {file.table for commit in Landing(path).commits() for file in commit.files}
     else:
-        names = {_stem(each) for each in path.glob("[!._]*") if _is_table(each)}
+        found = (each for each in path.glob("[!._]*") if each.resolve() not in besides)
+        names = {_stem(each) for each in found if _is_table(each)}
     return [table for name in sorted(names) if (table := find_table(path, name)) is not None]
 
 
@@ -105,27 +125,48 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
     """
     casts = []
     for name, kind in columns_of(db, source).items():
-        if kind.startswith("TIMESTAMP") or (name == TIME and kind in {"VARCHAR", "DATE"}):
+        if name == TIME and kind in _WRITTEN:
+            casts.append(f"{clock(name)} AS {quoted(name)}")
+        elif kind.startswith("TIMESTAMP") or (name == TIME and kind == "DATE"):
             casts.append(f"CAST({quoted(name)} AS TIMESTAMPTZ) AS {quoted(name)}")
         elif name == TIME:
-            raise _bad(source.files[0], f"column {TIME}", kind, "a timestamp, or text as RFC 3339")
+            raise _bad(source.files[0], f"column {TIME}", kind, f"a timestamp, {_FORMS}")
     _check_times(db, source)
     replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
     return f"SELECT *{replaced} FROM {reading(source.files)}"
 
 
+def with_written_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
+    """The query of a table of text, with null for an `event_time` that is no time and the text itself as WRITTEN.
+
+    A table without such a column, or whose files have types of their own, is read as it is.
+    """
+    suffix = source.files[0].suffix
+    if suffix == ".parquet" or TIME not in columns_of(db, source):
+        return f"SELECT * FROM {reading(source.files)}"
+    more = f", types = {{'{TIME}': 'VARCHAR'}})" if suffix == ".csv" else ", sample_size = -1)"
+    table = reading(source.files).removesuffix(")") + more
+    time = f"SELECT {quoted(TIME)} FROM {table}"
+    kind = str(db.execute(f"DESCRIBE {time}").fetchall()[0][1])
+    if kind == "JSON":  # some values are text and some are numbers
+        kind, table = "VARCHAR", f"(SELECT * REPLACE ({quoted(TIME)} ->> '$' AS {TIME}) FROM {table})"
+    if kind not in _WRITTEN:
+        return f"SELECT * FROM {table}"
+    return f"SELECT * REPLACE ({clock(TIME)} AS {TIME}), CAST({TIME} AS VARCHAR) AS {WRITTEN} FROM {table}"
+
+
 def _check_times(db: duckdb.DuckDBPyConnection, source: Source) -> None:
     for file in source.files:
-        if columns_of(db, Source(source.name, (file,))).get(TIME) == "VARCHAR":
+        if columns_of(db, Source(source.name, (file,))).get(TIME) in _WRITTEN:
             _check_times_of(db, file)
 
 
 def _check_times_of(db: duckdb.DuckDBPyConnection, file: Path) -> None:
     numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {_with_time_as_text(file)})"
-    wrong = f"{TIME} IS NOT NULL AND TRY_CAST({TIME} AS TIMESTAMPTZ) IS NULL"
+    wrong = f"{TIME} IS NOT NULL AND {clock(TIME)} IS NULL"
     found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
     if found:
-        raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), "RFC 3339, e.g. 2026-01-31T12:00:00Z")
+        raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), _FORMS)
 
 
 def _with_time_as_text(file: Path) -> str:

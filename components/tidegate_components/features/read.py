@@ -41,6 +41,8 @@ def _parsed(part: str, kind: str) -> Any:
     if kind == "Timestamp":
         time = datetime.fromisoformat(part)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    if kind == "Int64" and not -(2**63) <= int(part) < 2**63:
+        raise ValueError(part)
     return {"Int64": int, "Float64": float}.get(kind, str)(part)
 
 

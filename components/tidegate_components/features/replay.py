@@ -216,7 +216,7 @@ def _replay_feature(db: Connection, view: FeatureView, index: int, feature: Feat
     counts = dict(db.execute(f"SELECT outcome, count(*) FROM ({judged}) GROUP BY outcome").fetchall())  # noqa: S608
     keys = ", ".join(f"CAST({quoted(key.name)} AS VARCHAR)" for key in view.spec.entity.join_keys)
     found = db.execute(
-        f"SELECT outcome, request_id, [{keys}], to_json(make_timestamp(tg_held_at)), tg_{index}, "  # noqa: S608
+        f"SELECT outcome, request_id, [{keys}], make_timestamp(tg_held_at), tg_{index}, "  # noqa: S608
         f"{quoted(feature.name)} FROM ({judged}) WHERE outcome <> 'equal' ORDER BY tg_row LIMIT {_EXAMPLES}"
     ).fetchall()
     names = ("outcome", "request_id", "key", "as_of", "logged", "recomputed")

@@ -11,11 +11,13 @@ from tidegate_api.feature_view import FeatureView
 from tidegate_components.duck import literal
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.sql import bound_query, events_query, quoted
+from tidegate_components.features.sql import bound_query, events_query, quoted, value_of
 from tidegate_components.features.sql_reads import check_reads
 from tidegate_components.storage import parquet_files, resolve
 
 __all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "open_source", "reading", "view_error"]
+
+_KEEP_VALUES = ("sum", "min", "max", "last")
 
 Connection: TypeAlias = Any
 """A DuckDB connection."""
@@ -77,16 +79,51 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
         _check_columns(db, view)
         check_reads(db, view)
-        db.execute(f"EXPLAIN {events_query(view)}").fetchall()
-        db.execute(f"EXPLAIN {bound_query(view)}").fetchall()
+        _bind(db, view)
+        _check_whole_numbers(db, view)
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
     except duckdb.Error as error:
         raise view_error(
-            view, "features", str(error).splitlines()[0], "expressions that fit the source and types"
+            view, _culprit(db, view), str(error).splitlines()[0], "expressions that fit the source and types"
         ) from error
     if not rows:
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, "at least one event, found 0 rows")
     return files
+
+
+def _bind(db: Connection, view: FeatureView) -> None:
+    db.execute(f"EXPLAIN {events_query(view)}").fetchall()
+    db.execute(f"EXPLAIN {bound_query(view)}").fetchall()
+
+
+def _culprit(db: Connection, view: FeatureView) -> str:
+    """The field whose expression does not bind: of the first feature that does not alone, else of all."""
+    import duckdb
+
+    for feature in view.spec.features:
+        alone = view.spec.model_copy(update={"features": [feature]})
+        try:
+            _bind(db, view.model_copy(update={"spec": alone}))
+        except duckdb.Error:
+            return "features" if view.spec.sql else f"features[{feature.name}].aggregate"
+    return "features"
+
+
+def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
+    """A feature declared Int64 takes whole numbers: a fraction would be rounded, and nobody told."""
+    for feature in view.spec.features:
+        kept = feature.aggregate is None or feature.aggregate.function in _KEEP_VALUES
+        if feature.type != "Int64" or not kept:
+            continue
+        value = value_of(feature) if feature.aggregate else quoted(feature.name)
+        query = f"SELECT tg_0 FROM ({events_query(view, [value])})"  # noqa: S608
+        kind = str(db.execute(f"DESCRIBE {query}").fetchall()[0][1])
+        if not kind.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
+            continue
+        found = db.execute(f"{query} WHERE tg_0 <> trunc(tg_0) LIMIT 1").fetchone()
+        if found:
+            wanted = f"Float64, for its values have fractions, e.g. {found[0]}"
+            raise view_error(view, f"features[{feature.name}].type", "Int64", wanted)
 
 
 def event_files(path: Path) -> list[Path]:

@@ -133,7 +133,7 @@ def test_a_source_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_condition_that_does_not_bind_is_refused(tmp_path: Path) -> None:
     odd = {"aggregate": {"function": "count", "window": "1s", "where": "colour = 'red'"}}
-    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features is .*colour"):
+    with pytest.raises(BadFeaturesError, match=r"spec.features\[rows\].aggregate is .*colour"):
         as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=odd), (1, 1))
 
 
@@ -159,6 +159,17 @@ def test_an_aggregate_that_does_not_fit_its_type_is_refused(tmp_path: Path, chan
     view = aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), sum=change)
     with pytest.raises(BadFeaturesError, match=words):
         opened_and_checked(view)
+
+
+def test_a_fraction_is_not_rounded_into_a_whole_number(tmp_path: Path) -> None:
+    source = write_events(tmp_path, [event(1, 0, 1.0), event(1, 1, 1.5)])
+    for function in ("sum", "max", "last"):
+        whole = {"type": "Int64", "aggregate": {"function": function, "column": "price", "window": "9s"}}
+        with pytest.raises(BadFeaturesError, match=r"features\[sum\].type is 'Int64', expected Float64, .*e.g. 1.5"):
+            as_of(aggregate_view(source, sum=whole), (1, 5))
+    rounder = write_events(tmp_path / "whole", [event(1, 0, 1.0), event(1, 1, 2.0)])
+    whole = {"type": "Int64", "aggregate": {"function": "sum", "column": "price", "window": "9s"}}
+    assert as_of(aggregate_view(rounder, sum=whole), (1, 5))[0]["sum"] == 3
 
 
 def opened_and_checked(view: FeatureView) -> None:

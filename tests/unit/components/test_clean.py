@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -107,6 +108,36 @@ def test_shuffled_and_split_rows_are_judged_the_same(tmp_path: Path) -> None:
 def test_spark_gives_what_duckdb_gives_on_the_same_files(tmp_path: Path) -> None:
     rows = orders(300)
     assert cleaned(tmp_path / "a", rows, "duckdb", 2) == cleaned(tmp_path / "b", rows, "spark", 2)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("before", [0, 30_000])
+def test_a_written_time_is_read_or_quarantined_as_it_was_written(kind: str, before: int, tmp_path: Path) -> None:
+    """Also where the bad one comes after the rows by which DuckDB guesses types."""
+    times = ["2026-01-01T00:00:00Z"] * before + ["2026-01-01T01:00:00+01:00", "1767225600000", "soon"]
+    rows = [{"id": f"o{number}", "event_time": time} for number, time in enumerate(times)]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = [",".join(row.values()) for row in [{"id": "id", "event_time": "event_time"}, *rows]]
+    if kind == "jsonl":
+        lines = [json.dumps({**row, "event_time": int(t) if (t := row["event_time"]).isdigit() else t}) for row in rows]
+    (raw / f"orders.{kind}").write_text("\n".join(lines) + "\n")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"orders": [{"missing": "id"}]}}))
+    into = raw / "clean"
+    for _ in range(2):  # what an earlier run wrote is no table
+        (report,) = clean(raw, into, raw / "bad", read_rules(tmp_path / "rules.yaml"))
+    assert (report.rows_in, report.rows_out, report.reasons) == (before + 3, before + 2, {"event_time is no time": 1})
+    assert set(pq.read_table(into / "orders.parquet")["event_time"].to_pylist()) == {START}
+    assert pq.read_table(raw / "bad" / "orders.parquet")["event_time"].to_pylist() == ["soon"]
+
+
+def test_a_table_without_a_rule_keeps_its_times_as_they_are_written(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write(raw, orders(10))
+    (raw / "others.csv").write_text("event_time\nsoon\n2026-01-01T00:00:00Z\n")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"orders": [{"missing": "id"}]}}))
+    clean(raw, tmp_path / "out", tmp_path / "bad", read_rules(tmp_path / "rules.yaml"))
+    assert pq.read_table(tmp_path / "out" / "others.parquet")["event_time"].to_pylist()[0] == "soon"
 
 
 def test_a_row_that_breaks_a_rule_does_not_make_its_good_twin_a_duplicate(tmp_path: Path) -> None:

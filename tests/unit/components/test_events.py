@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -113,6 +113,13 @@ def test_a_time_that_is_none_is_named_by_file_column_and_row(tmp_path: Path) -> 
     (tmp_path / "clicks.csv").write_text("request_id,item_id,event_time\nr1,1,2026-01-01T00:00:00Z\nr2,2,yesterday\n")
     with pytest.raises(BadEventsError, match=r"clicks.csv: column event_time in row 2 is 'yesterday'"):
         ingest(str(tmp_path / "clicks.csv"), tmp_path / "out")
+
+
+def test_a_time_in_epoch_milliseconds_is_a_time(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("request_id,item_id,event_time\nr1,1,1767225600000\n")
+    ingest(str(tmp_path / "clicks.csv"), tmp_path / "out")
+    (row,) = pq.read_table(tmp_path / "out" / "clicks.parquet").to_pylist()
+    assert row["event_time"] == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 EVENTS = [

@@ -97,6 +97,19 @@ def test_lines_that_have_landed_land_no_second_time(tmp_path: Path) -> None:
     assert landed(tmp_path / "lake", "impressions", "event_id") == [("e0",), ("e1",), ("e2",), ("e3",)]
 
 
+def test_the_data_version_stays_where_nothing_came(tmp_path: Path) -> None:
+    source, lake = tmp_path / "events.jsonl", tmp_path / "lake"
+    source.write_text(json.dumps(impression(1)) + "\n")
+    land_file(source, lake)
+    first = Landing(lake).digest()
+    land_file(source, lake)
+    assert Landing(lake).digest() == first
+    with source.open("a") as more:
+        more.write(json.dumps(impression(2)) + "\n")
+    land_file(source, lake)
+    assert Landing(lake).digest() != first
+
+
 def lines_of(path: Path, *numbers: int) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(impression(number)) + "\n" for number in numbers))
