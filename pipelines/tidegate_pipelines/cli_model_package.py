@@ -64,6 +64,7 @@ def package(  # noqa: PLR0913, PLR0917 - the options are the command's public fo
 def _made(run: Path, out: Path, name: str, sign: Path | None, how: tuple[Any, float, str]) -> dict[str, Any]:
     from tempfile import TemporaryDirectory
 
+    from tidegate_components.packaging.layout import SIGNATURE
     from tidegate_components.packaging.package import Options, package_model
     from tidegate_components.packaging.run_folder import read_run, write_report
     from tidegate_components.packaging.signature import check_signing_key
@@ -71,6 +72,8 @@ def _made(run: Path, out: Path, name: str, sign: Path | None, how: tuple[Any, fl
 
     if sign:
         check_signing_key(sign)
+    elif (out / SIGNATURE).is_file():
+        progress(f"{out} is signed; the package that replaces it is not, for --sign is not given")
     found = read_run(run, name)
     quantize, max_auc_loss, unknown_ids = how
     options = Options(

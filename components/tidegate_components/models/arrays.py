@@ -138,10 +138,18 @@ def columns_read(inputs: Inputs) -> list[str]:
 
 def bag_ids(table: pa.Table, bag: Bag) -> Sequence[Array]:
     """One Int64 array [N] for each column of the bag."""
+    import pyarrow as pa
+
     _check_texts(table, bag)
-    if bag.list_column:
-        return _slots(table[bag.list_column], len(bag.columns))
-    return [integer_ids(table[column]) for column in bag.columns]
+    try:
+        if bag.list_column:
+            return _slots(table[bag.list_column], len(bag.columns))
+        return [integer_ids(table[column]) for column in bag.columns]
+    except pa.ArrowInvalid as error:
+        raise TrainingSetError(
+            resource=f"input {bag.name}", field=bag.list_column or ", ".join(bag.columns), value=str(error),
+            expected="ids of at most 63 bits", remedy="write them as texts, which are hashed, or number them anew",
+        ) from error  # fmt: skip
 
 
 def _check_texts(table: pa.Table, bag: Bag) -> None:

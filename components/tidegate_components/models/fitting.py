@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_sets", "describe", "fit_inputs"]
 
+_MOST_IDENTITIES = 1 << 31
 _OPINION = "opinion_"
 _MOST_ROWS = 1 << 20
 
@@ -154,9 +155,23 @@ def check_sets(config: Config, train_sets: Sequence[Path], valid: Path) -> None:
     """Raise TrainingSetError for what the files' schemas alone show to be wrong: quick, and before torch is loaded."""
     for path in (*train_sets, valid):
         names = schema_of(path).names
+        _check_label_kind(config.label, path)
         if config.inputs:
             _check_declared(config.inputs, names, path)
             _check_kinds(config.inputs, path)
+
+
+def _check_label_kind(label: str, path: Path) -> None:
+    import pyarrow as pa
+
+    schema = schema_of(path)
+    if label not in schema.names:
+        raise bad_set(path, "columns", schema.names, f"a column {label}")
+    kind = schema.field(label).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise bad_set(
+            path, label, str(kind), "labels of 0 and 1", "correct the column, or name another as inputs.label"
+        )
 
 
 def _columns(train_sets: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
@@ -202,6 +217,7 @@ def _check_kinds(declared: Declared, path: Path) -> None:
                 raise bad_set(path, column, str(kind), "ids: integers or texts", _KIND)
 
 
+_NUMBER = "correct the value, or leave it empty: inputs.numeric[].missing stands for it"
 _KIND = "correct the configuration's inputs, or the column"
 
 
@@ -260,6 +276,9 @@ def _known(
     if one.rows:
         return one.rows, ()
     greatest = max((facts[f"max {column}"] for column in columns), default=-1)
+    if greatest >= _MOST_IDENTITIES:
+        wanted = f"ids below {_MOST_IDENTITIES:,}, for identity has a row for each up to the greatest"
+        raise bad_set(paths[0], columns[0], f"{greatest:,.0f}", wanted, "say lookup: hash with rows, or vocabulary")
     return max(int(greatest) + 1, 1), ()
 
 
@@ -318,9 +337,27 @@ def _facts(declared: Declared, paths: Sequence[Path]) -> dict[str, float]:
             wanted |= {f"max {column}": _greatest(column, bool(ids.column), paths[0]) for column in _sources(ids)}
     if not wanted:
         return {}
+    _check_finite([one.column for one in declared.numeric], paths)
     files = ", ".join(literal(path) for one in paths for path in _files(one))
     found = connect().execute(f"SELECT {', '.join(wanted.values())} FROM read_parquet([{files}])").fetchone()  # noqa: S608
     return {name: float(value or 0) for name, value in zip(wanted, found or (), strict=True)}
+
+
+def _check_finite(columns: Sequence[str], paths: Sequence[Path]) -> None:
+    """Raise TrainingSetError where a number is infinite, by file, column and row; NaN is a missing one."""
+    from tidegate_components.duck import connect, literal, quoted
+
+    if not columns:
+        return
+    db = connect()
+    for file in (file for path in paths for file in _files(path)):
+        parts = ", ".join(f"bool_or(isinf({quoted(column)}::DOUBLE))" for column in columns)
+        found = db.execute(f"SELECT {parts} FROM read_parquet({literal(file)})").fetchone() or ()  # noqa: S608
+        for column in (column for column, infinite in zip(columns, found, strict=True) if infinite):
+            rows = f"read_parquet({literal(file)}, file_row_number = true)"
+            query = f"SELECT min(file_row_number) + 1 FROM {rows} WHERE isinf({quoted(column)}::DOUBLE)"  # noqa: S608
+            (row,) = db.execute(query).fetchone() or ("?",)
+            raise bad_set(file, f"column {column} in row {row}", "infinity", "a finite number, or none", _NUMBER)
 
 
 def _sources(ids: Categorical | MultiHot) -> Sequence[str]:

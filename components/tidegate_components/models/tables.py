@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from tidegate_components.models.config import Architecture
-from tidegate_components.models.inputs import Inputs
+from tidegate_components.models.inputs import Inputs, TrainingSetError
 from tidegate_components.models.ranker import Ranker, table_widths
 from tidegate_components.models.taste import Taste
 
-__all__ = ["TrainedModel", "jagged", "slot_tables", "table_configs"]
+__all__ = ["TrainedModel", "check_memory", "jagged", "slot_tables", "table_configs"]
 
 
 class TrainedModel(nn.Module):
@@ -46,6 +48,20 @@ def table_configs(inputs: Inputs, said: Architecture) -> list[EmbeddingBagConfig
         )
         for bag in inputs.tables
     ]
+
+
+def check_memory(inputs: Inputs, said: Architecture, machines: int = 1) -> None:
+    """Raise TrainingSetError where the tables (Float32) are larger than the memory of so many machines like this."""
+    widths, memory = table_widths(inputs, said), machines * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = {bag.name: 4 * bag.size * widths[bag.name] for bag in inputs.tables}
+    if sum(size.values()) > memory:
+        largest = max(size, key=lambda name: size[name])
+        raise TrainingSetError(
+            resource=f"input {largest}", field="table", value=f"{size[largest] / 2**30:,.1f} GiB",
+            expected=f"tables that fit into {memory / 2**30:,.1f} GiB of memory",
+            remedy="say lookup: hash with fewer rows, or vocabulary; or a smaller embedding_dim; or spread them: more "
+            "machines with --launcher trainjob",
+        )  # fmt: skip
 
 
 def slot_tables(inputs: Inputs) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,22 +79,39 @@ def launch(
 
 def _look(order: Order, say: Callable[[str], None]) -> None:
     """What files alone show to be wrong, before torch is loaded."""
-    if order.out.is_file():
+    model, whole = order.out / "model", order.out / "metrics.json"
+    foreign = model.is_file() or (model.is_dir() and any(model.iterdir()) and not (order.out / "run.json").is_file())
+    if order.out.is_file() or foreign:
         raise LaunchError(
-            resource="tidegate train", field="out", value=str(order.out), expected="a folder, or nothing there yet",
-            remedy="name another place",
+            resource="tidegate train", field="out", value=str(model if foreign else order.out),
+            expected="a folder, or nothing there yet; in it what an earlier run wrote", remedy="name another place",
         )  # fmt: skip
+    if whole.is_file() and not order.resume:
+        say(f"{order.out} holds a finished run, which this one replaces")
     say(f"reading {order.train} and {order.valid}")
     check_sets(order.config, [order.train], order.valid)
 
 
 def _local(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
     _look(order, say)
-    order.out.mkdir(parents=True, exist_ok=True)
     prepare_process(order.config.training.threads)
     from tidegate_components.training.learner import alone
 
-    run(order, alone, say)
+    with _leaving_nothing(order.out):
+        run(order, alone, say)
+
+
+@contextmanager
+def _leaving_nothing(out: Path) -> Iterator[None]:
+    """A run that was refused before its first checkpoint leaves no folder where there was none."""
+    fresh = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except TidegateError:
+        if fresh and not any(path.is_file() for path in out.rglob("*")):
+            shutil.rmtree(out)
+        raise
 
 
 def _torchrun(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:
@@ -121,18 +140,17 @@ def _horovod(order: Order, processes: int, say: Callable[[str], None], site: Sit
 
 def _ranks(command: list[str], engine: str, order: Order, processes: int, say: Callable[[str], None]) -> None:
     _look(order, say)
-    order.out.mkdir(parents=True, exist_ok=True)
     threads = order.config.training.threads or max(len(os.sched_getaffinity(0)) // processes, 1)
-    with tempfile.TemporaryDirectory(prefix="tidegate-order-") as folder:
+    with _leaving_nothing(order.out), tempfile.TemporaryDirectory(prefix="tidegate-order-") as folder:
         file = Path(folder) / "order.json"
         write_order(file, order)
         ranks = [*command, "--engine", engine, "--order", str(file)]
         ended = subprocess.run(ranks, env={"OMP_NUM_THREADS": str(threads)} | os.environ, check=False)
-    if ended.returncode:
-        raise RunFailedError(
-            resource="tidegate train", field=f"{processes} ranks", value=f"exit code {ended.returncode}",
-            expected="0 from each", remedy="read what they said above; --resume goes on from the newest checkpoint",
-        )  # fmt: skip
+        if ended.returncode:
+            raise RunFailedError(
+                resource="tidegate train", field=f"{processes} ranks", value=f"exit code {ended.returncode}",
+                expected="0 from each", remedy="read what they said above; --resume goes on from the newest checkpoint",
+            )  # fmt: skip
 
 
 def _trainjob(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:

@@ -14,7 +14,7 @@ from torchrec.optim import RowWiseAdagrad
 from tidegate_components.models.config import Config
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.models.ranker import Ranker
-from tidegate_components.models.tables import TrainedModel, slot_tables, table_configs
+from tidegate_components.models.tables import TrainedModel, check_memory, slot_tables, table_configs
 from tidegate_components.models.taste import Taste
 from tidegate_components.training.batches import Part
 from tidegate_components.training.shards import Shard, initialize
@@ -51,7 +51,8 @@ class Learner:
 
 
 def alone(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
-    """Everything in this process."""
+    """Everything in this process. Raises TrainingSetError where it has no room for the tables."""
+    check_memory(inputs, config.model)
     tables = FusedEmbeddingBagCollection(
         table_configs(inputs, config.model), SPARSE[config.training.sparse.optimizer], sparse_arguments(config),
         device=torch.device("cpu"),

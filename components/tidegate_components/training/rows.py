@@ -124,10 +124,19 @@ class ParquetRows:
         table = pa.concat_tables([self.files[f][1].read_row_group(group, self.columns) for f, group, _ in groups])
         path = self.files[groups[0][0]][0]
         arrays = to_arrays(table, self.inputs, path, self.label, self.weight)
-        if not np.isin(arrays.labels, (0, 1)).all():
-            wrong = arrays.labels[~np.isin(arrays.labels, (0, 1))][0]
-            raise bad_set(path, self.label, float(wrong), "labels of 0 and 1")
+        if (wrong := np.flatnonzero(~np.isin(arrays.labels, (0, 1)))).size:
+            where, row = self._place(groups, int(wrong[0]))
+            raise bad_set(where, f"{self.label} in row {row}", float(arrays.labels[wrong[0]]), "labels of 0 and 1")
         return _block(arrays, np.zeros((len(arrays.labels), 0), dtype=np.float32))
+
+    def _place(self, groups: list[tuple[int, int, int]], at: int) -> tuple[Path, int]:
+        """The file and its row, from 1, of a row of a block."""
+        for f, group, rows in groups:
+            if at < rows:
+                before = sum(count for file, number, count in self.groups if file == f and number < group)
+                return self.files[f][0], before + at + 1
+            at -= rows
+        raise AssertionError("a row of no group")
 
 
 def _block(arrays: Arrays, taste: Array) -> Block:

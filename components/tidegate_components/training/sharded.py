@@ -19,7 +19,7 @@ from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backwa
 
 from tidegate_components.models.config import Config
 from tidegate_components.models.inputs import Inputs
-from tidegate_components.models.tables import TrainedModel, slot_tables, table_configs
+from tidegate_components.models.tables import TrainedModel, check_memory, slot_tables, table_configs
 from tidegate_components.models.taste import Taste
 from tidegate_components.training.batches import Part
 from tidegate_components.training.learner import SPARSE, Learner, dense_optimizer, shards_of_kernel, sparse_arguments
@@ -34,6 +34,7 @@ _ROW_WISE = 1 << 22
 def sharded(inputs: Inputs, config: Config, taste: Taste | None) -> Learner:
     """Joins the process group that torchrun's environment describes (gloo, or nccl where there are GPUs)."""
     device = _join()
+    check_memory(inputs, config.model, dist.get_world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     said = config.training.sparse
     tables = EmbeddingBagCollection(tables=table_configs(inputs, config.model), device=torch.device("meta"))
     apply_optimizer_in_backward(SPARSE[said.optimizer], tables.parameters(), sparse_arguments(config))

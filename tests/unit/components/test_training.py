@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -24,7 +25,8 @@ from typer.testing import CliRunner
 
 from tidegate_components.evaluation.metrics import gauc
 from tidegate_components.models.arrays import read_set
-from tidegate_components.models.config import Config, ConfigError, Schedule, with_settings
+from tidegate_components.models.config import Config, ConfigError, Schedule, parse_config, with_settings
+from tidegate_components.models.inputs import TrainingSetError
 from tidegate_components.models.scoring import Scorer
 from tidegate_components.training.batches import Part, ahead, batches, steps_of
 from tidegate_components.training.incremental import grown
@@ -140,6 +142,56 @@ def test_bad_input_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["train", *given, "--valid", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
     assert said.exit_code == 2
     assert "a column shop, which the configuration declares" in said.stderr
+
+
+def _with_column(path: Path, name: str, values: Any) -> None:
+    rows = pq.read_table(path)
+    pq.write_table(rows.set_column(rows.column_names.index(name), name, pa.array(values)), path, row_group_size=100)
+
+
+@pytest.mark.parametrize(
+    ("column", "at", "value", "words"),
+    [
+        ("label", 250, 2.0, r"label in row 251 is 2.0, expected labels of 0 and 1"),
+        ("label", 0, "yes", r"label is 'string', expected labels of 0 and 1"),
+        ("price", 250, float("inf"), r"column price in row 251 is 'infinity', expected a finite number"),
+        ("item", 250, 1 << 40, r"item is '1,099,511,627,776', expected ids below .*; say lookup: hash"),
+    ],
+)
+def test_a_value_that_cannot_be_learned_from_is_named_and_nothing_is_left(
+    column: str, at: int, value: Any, words: str, tmp_path: Path
+) -> None:
+    train, _ = sets(tmp_path)
+    values = pq.read_table(train)[column].to_pylist()
+    values = [str(each) for each in values] if isinstance(value, str) else values
+    values[at] = value
+    _with_column(train, column, values)
+    said = parse_config({"inputs": {"numeric": ["price"], "categorical": ["item"]}, "training": {"epochs": 1}})
+    with pytest.raises(TrainingSetError, match=words):
+        launch(order(tmp_path, said), "local", 1, quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tables_that_no_memory_holds_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    huge = {"column": "item", "lookup": "hash", "rows": 1 << 30}
+    said = parse_config({"inputs": {"categorical": [huge]}, "model": {"embedding_dim": 1024}})
+    with pytest.raises(TrainingSetError, match=r"input item: table is '.* GiB', expected tables that fit into .* GiB"):
+        launch(order(tmp_path, said), "local", 1, quiet)
+
+
+def test_a_folder_of_somebody_else_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "theirs.txt").write_text("keep")
+    with pytest.raises(LaunchError, match="expected a folder, or nothing there yet"):
+        launch(order(tmp_path, config()), "local", 1, quiet)
+
+
+def test_a_finished_run_is_said_to_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    heard: list[str] = []
+    launch(order(tmp_path, config(epochs=1)), "local", 1, heard.append)
+    assert "holds a finished run, which this one replaces" in heard[0]
 
 
 def test_a_ranking_term_orders_the_rows_of_a_user_better(tmp_path: Path) -> None:
