@@ -51,7 +51,7 @@ def aggregate_view(source: Path) -> Any:
         if column in ADDED or function not in {"sum", "mean"}
     ]  # fmt: skip
     features += [
-        {"name": "rounded", "type": "Int64", "default": 7,
+        {"name": "mean_4s", "type": "Float64", "default": 7,
          "aggregate": {"function": "mean", "column": "real", "window": "4s", "where": ODD_ENOUGH}},
         {"name": "rows", "type": "Int64", "aggregate": {"function": "count", "window": "4s"}},
     ]  # fmt: skip
