@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tidegate_components.models.config import ConfigError
 from tidegate_components.training.rows import Block, Rows, joined
 
 T = TypeVar("T")
 
-__all__ = ["Part", "ahead", "batches", "places_of", "steps_of"]
+__all__ = ["Part", "ahead", "batches", "check_even", "places_of", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Part:
 
     rank: int = 0
     world: int = 1
+
+
+def check_even(batch_size: int, world: int) -> None:
+    """Raise ConfigError where ranks cannot share a batch evenly."""
+    if batch_size % world:
+        raise ConfigError(
+            resource="training configuration", field="training.batch_size", value=batch_size,
+            expected=f"a multiple of the {world} ranks", remedy="change it, or the number of ranks",
+        )  # fmt: skip
 
 
 def steps_of(rows: int, size: int, part: Part) -> int:

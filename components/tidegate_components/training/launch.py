@@ -16,6 +16,7 @@ from typing import Any
 
 from tidegate_api.errors import TidegateError
 from tidegate_components.models.fitting import check_sets
+from tidegate_components.training.batches import check_even
 from tidegate_components.training.run import Order, prepare_process, run
 from tidegate_components.training.worker import write_order
 
@@ -139,6 +140,7 @@ def _horovod(order: Order, processes: int, say: Callable[[str], None], site: Sit
 
 
 def _ranks(command: list[str], engine: str, order: Order, processes: int, say: Callable[[str], None]) -> None:
+    check_even(order.config.training.batch_size, processes)
     _look(order, say)
     threads = order.config.training.threads or max(len(os.sched_getaffinity(0)) // processes, 1)
     with _leaving_nothing(order.out), tempfile.TemporaryDirectory(prefix="tidegate-order-") as folder:

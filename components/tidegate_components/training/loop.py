@@ -20,6 +20,7 @@ from tidegate_api.hashes import content_hash
 from tidegate_components.models.config import Config, ConfigError, Training
 from tidegate_components.models.inputs import Inputs
 from tidegate_components.storage import replacing
+from tidegate_components.training.batches import check_even, steps_of
 
 if TYPE_CHECKING:
     from tidegate_components.models.scoring import Scorer
@@ -207,7 +208,7 @@ class _Run:
 
         self.inputs, rows, taste = _data(self.config, sets, self.hooks.inputs)
         self.learner = self.build(self.inputs, self.config, taste)
-        _check_even(self.config.training.batch_size, self.learner.part.world)
+        check_even(self.config.training.batch_size, self.learner.part.world)
         if self.newest:
             checkpoint.load(self.newest, self.learner)
         else:
@@ -215,7 +216,6 @@ class _Run:
         return rows
 
     def _learn(self, rows: Rows, epoch: int, said: Training) -> Passed:
-        from tidegate_components.training.batches import steps_of
         from tidegate_components.training.steps import learn
 
         steps = steps_of(rows.count, said.batch_size, self.learner.part)
@@ -278,14 +278,6 @@ def _check_ranking(said: Training, inputs: Inputs) -> None:
         raise ConfigError(
             resource="training configuration", field="training.ranking.within", value=said.ranking.within,
             expected=f"an input with one id: {', '.join(names) or 'there is none'}", remedy="name one, or leave it out",
-        )  # fmt: skip
-
-
-def _check_even(batch_size: int, world: int) -> None:
-    if batch_size % world:
-        raise ConfigError(
-            resource="training configuration", field="training.batch_size", value=batch_size,
-            expected=f"a multiple of the {world} ranks", remedy="change it, or the number of ranks",
         )  # fmt: skip
 
 

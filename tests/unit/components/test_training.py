@@ -31,6 +31,7 @@ from tidegate_components.models.scoring import Scorer
 from tidegate_components.training.batches import Part, ahead, batches, steps_of
 from tidegate_components.training.incremental import grown
 from tidegate_components.training.launch import LaunchError, launch
+from tidegate_components.training.launch import _ranks as started
 from tidegate_components.training.rows import ParquetRows
 from tidegate_components.training.run import Order
 from tidegate_components.training.schedule import factor
@@ -297,12 +298,15 @@ def _ranks() -> list[psutil.Process]:
     return found
 
 
-def test_ranks_that_fail_are_told(tmp_path: Path) -> None:
-    uneven = order(tmp_path, config(batch_size=127))
-    with pytest.raises(LaunchError, match="2 ranks is 'exit code 1', expected 0 from each"):
-        launch(uneven, "torchrun", 2, quiet)
+def test_ranks_that_fail_are_told_and_what_cannot_be_shared_or_started_is_refused(tmp_path: Path) -> None:
+    said = order(tmp_path, config())
+    with pytest.raises(LaunchError, match="2 ranks is 'exit code 7', expected 0 from each"):
+        started([sys.executable, "-c", "raise SystemExit(7)"], "sharded", said, 2, quiet)
+    assert not said.out.exists()
+    with pytest.raises(ConfigError, match="batch_size is 127, expected a multiple of the 2 ranks"):
+        launch(order(tmp_path, config(batch_size=127)), "torchrun", 2, quiet)
     with pytest.raises(LaunchError, match="launcher is 'slurm', expected one of local, torchrun"):
-        launch(uneven, "slurm", 1, quiet)
+        launch(said, "slurm", 1, quiet)
 
 
 def test_an_update_keeps_old_ids_and_gives_new_ones_rows(tmp_path: Path) -> None:
