@@ -76,9 +76,12 @@ class Predictions:
     slices: dict[str, pa.ChunkedArray] = field(default_factory=dict)
 
 
-def read_predictions(path: Path, columns: Columns) -> Predictions:
-    """Read a Parquet file, folder or glob. Raises EvaluationError naming file, column and row for whatever is wrong."""
-    table, name = _read(path, columns), f"predictions {path.name}"
+def read_predictions(path: Path, columns: Columns, what: str = "predictions") -> Predictions:
+    """Read a Parquet file, folder or glob. Raises EvaluationError naming file, column and row for whatever is wrong.
+
+    what: how its errors call it.
+    """
+    table, name = _read(path, columns, what), f"{what} {path.name}"
     group = None if columns.group is None else _whole(table, columns.group, name, "a group in every row")
     if columns.group is not None:
         _flat(table, columns.group, name)
@@ -94,22 +97,22 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
     return Predictions(name, rows, group, key, {column: table[column] for column in columns.slices})
 
 
-def _read(path: Path, columns: Columns) -> pa.Table:
+def _read(path: Path, columns: Columns, what: str) -> pa.Table:
     files = parquet_files(path)
     if not files:
-        raise _bad(f"predictions {path}", "path", str(path), "a Parquet file, folder or glob", "check the path")
+        raise _bad(f"{what} {path}", "path", str(path), "a Parquet file, folder or glob", "check the path")
     try:
         present = set(pq.read_schema(files[0]).names)
         missing = [column for column in columns.named if column not in present]
         if missing:
             expected = f"one of the columns {', '.join(sorted(present)[:20])}"
-            raise _bad(f"predictions {path.name}", "column", missing[0], expected, "name a column that is there")
+            raise _bad(f"{what} {path.name}", "column", missing[0], expected, "name a column that is there")
         table = pq.read_table(files, columns=columns.named, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise _bad(f"predictions {path.name}", "content", reason, "readable Parquet", "write it again") from error
+        raise _bad(f"{what} {path.name}", "content", reason, "readable Parquet", "write it again") from error
     if not table.num_rows:
-        raise _bad(f"predictions {path.name}", "rows", 0, "at least one row", "score some impressions first")
+        raise _bad(f"{what} {path.name}", "rows", 0, "at least one row", "score some impressions first")
     return table
 
 
@@ -199,7 +202,7 @@ def read_baseline(path: Path, columns: Columns, judged: Predictions) -> Rows:
     Rows belong together by `columns.key` where it is given, else by their place. Raises EvaluationError where the
     baseline has other rows, labels or groups.
     """
-    found = read_predictions(path, columns)
+    found = read_predictions(path, columns, "baseline")
     if len(found.rows.labels) != len(judged.rows.labels):
         expected = f"the {len(judged.rows.labels)} rows of {judged.name}"
         raise _bad(f"baseline {path.name}", "rows", len(found.rows.labels), expected, "score the same rows")
