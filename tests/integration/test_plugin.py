@@ -137,3 +137,10 @@ def test_a_verb_that_was_asked_before_says_so(rolling: ModelDeployment) -> None:
     again = _run(rolling.metadata.namespace, "pause", "ctr-ranker")
     assert again.returncode == 1
     assert "already" in again.stderr
+
+
+def test_a_pipeline_that_waits_for_a_rollout_learns_that_its_time_is_up(rolling: ModelDeployment) -> None:
+    done = _run(rolling.metadata.namespace, "watch", "ctr-ranker", "--until-done", "--every", "0.2", "--timeout", "1s")
+    assert done.returncode == 1
+    assert "still under way after 1s" in done.stderr
+    assert "Version 2 has 5 %" in done.stdout

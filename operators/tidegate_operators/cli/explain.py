@@ -41,7 +41,7 @@ def _who_serves(found: ModelDeployment) -> str:
     stable, weight = found.status.stable, found.status.weight
     if stable is None:
         return "Nothing serves yet."
-    if any(item.type == "RoutesAccepted" and item.status == "False" for item in found.status.conditions):
+    if any(item.type == "Ready" and item.status == "False" for item in found.status.conditions):
         return f"{capital(stable.title)} is stable."
     test = found.spec.strategy.ab_test
     if weight and test is not None and test.values:

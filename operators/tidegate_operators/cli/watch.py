@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from threading import Event
 from typing import Annotated, Any
@@ -20,13 +21,14 @@ from tidegate_api.model_deployment import CanaryStatus, Evidence, ModelDeploymen
 from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import age
+from tidegate_operators.cli.traffic import parse_length
 from tidegate_operators.rollout.course import plan_of
 from tidegate_operators.rollout.steps import FULL, Stage, time_allowed
 
 __all__ = ["view", "watch_command"]
 
 _BAR = 40
-_OVER = 1
+_FAILED = 1
 
 
 def watch_command(
@@ -34,30 +36,47 @@ def watch_command(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between looks.")] = 2.0,
     until_done: Annotated[bool, typer.Option("--until-done", help="End when no rollout is under way.")] = False,
+    timeout: Annotated[str | None, typer.Option(help="With --until-done: how long at the most, such as 30m.")] = None,
 ) -> None:
     """Show a rollout as it goes: steps, weights, pods, evidence, time left. In a pipe, a line for each change.
 
     Ends with Ctrl-C. With --until-done it ends with exit code 0 when stable is what the source names, and 1 when that
-    was rejected.
+    was rejected or cannot be rolled out (the condition Stalled says why), or the time is up.
 
-    Example: kubectl tidegate watch ctr-ranker --until-done
+    Example: kubectl tidegate watch ctr-ranker --until-done --timeout 30m
     """
+    longest = parse_length(timeout, "--timeout") if timeout else None
     connection, console = Connection(namespace), Console()
-    looks = _looks(connection, name, every, until_done)
+    looks = _looks(connection, name, every, until_done, longest)
     found = _show(connection, looks, console) if console.is_terminal else _tell(looks)
-    if found.status.rejected is not None:
-        raise typer.Exit(_OVER)
+    if not _is_over(found):
+        sys.stderr.write(f"{name}: the rollout is still under way after {timeout}; it goes on.\n")
+    if not _is_over(found) or found.status.rejected is not None or _is_stalled(found):
+        raise typer.Exit(_FAILED)
 
 
-def _looks(connection: Connection, name: str, every: float, until_done: bool) -> Iterator[ModelDeployment]:
+def _looks(
+    connection: Connection, name: str, every: float, until_done: bool, longest: timedelta | None
+) -> Iterator[ModelDeployment]:
     """The deployment, look by look."""
-    pause = Event()
+    pause, start = Event(), time.monotonic()
     while True:
         found = ModelDeployment.parse(connection.read("ModelDeployment", name)[0])
         yield found
-        if until_done and found.status.canary is None and found.status.phase not in (None, "Pending"):
+        late = longest is not None and time.monotonic() - start >= longest.total_seconds()
+        if until_done and (late or _is_over(found)):
             return
         pause.wait(every)
+
+
+def _is_over(found: ModelDeployment) -> bool:
+    """Whether no rollout is under way, and the operator has looked at the spec as it stands."""
+    seen = found.status.observed_generation == found.metadata.generation
+    return seen and found.status.canary is None and found.status.phase not in (None, "Pending")
+
+
+def _is_stalled(found: ModelDeployment) -> bool:
+    return any(item.type == "Stalled" and item.status == "True" for item in found.status.conditions)
 
 
 def _show(connection: Connection, looks: Iterator[ModelDeployment], console: Console) -> ModelDeployment:
