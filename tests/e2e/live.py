@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from kubernetes import client, config
 
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment
@@ -30,6 +32,7 @@ from tidegate_demo.requests import Slates, write_bodies
 from tidegate_demo.traffic import Target
 from tidegate_dev import paths
 from tidegate_dev.progress import Progress
+from tidegate_operators.adapters.cluster import Cluster as ApiServer
 
 REPOSITORY = Path(__file__).parents[2]
 MODEL = "ctr-e2e"
@@ -132,12 +135,19 @@ class Live:
 
     def deployment(self, name: str) -> ModelDeployment:
         """The deployment as it is now."""
-        return ModelDeployment.parse(self.cluster.get("modeldeployment", name))
+        return ModelDeployment.parse(self._read("modeldeployment", name))
 
     def condition(self, kind: str, name: str, condition: str) -> dict[str, str]:
         """One condition, or nothing yet."""
-        found = self.cluster.get(kind, name).get("status", {}).get("conditions", [])
+        found = self._read(kind, name).get("status", {}).get("conditions", [])
         return next((item for item in found if item["type"] == condition), {})
+
+    def _read(self, kind: str, name: str) -> dict[str, Any]:
+        """One object, without a process for each look: tests look every second. Raises LookupError without one."""
+        body = _api_server(self.cluster.kubectl.kubeconfig).get(_KINDS[kind], self.namespace, name)
+        if body is None:
+            raise LookupError(f"{kind} {self.namespace}/{name} is not there")
+        return body
 
     def wait_for_reason(self, kind: str, name: str, condition: str, reason: str, seconds: float = 90) -> dict[str, str]:
         """Wait until a condition has a reason; returns it."""
@@ -216,6 +226,16 @@ class Live:
             "name",
             "--ignore-not-found",
         ).split()
+
+
+_KINDS = {kind.lower(): kind for kind in ("ModelDeployment", "FeatureView")}
+
+
+@functools.cache
+def _api_server(kubeconfig: str) -> ApiServer:
+    settings = client.Configuration()
+    config.load_kube_config(kubeconfig, client_configuration=settings)
+    return ApiServer(client.ApiClient(settings))
 
 
 _SPEC: dict[str, Any] = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from kubernetes.client.exceptions import ApiException
 from live import Live, Trained, registry, request_bodies
 
 from tidegate_api.model_deployment import ModelDeployment
@@ -15,6 +15,7 @@ from tidegate_demo.facts import requests_of
 from tidegate_demo.traffic import traffic
 from tidegate_dev import paths
 from tidegate_dev.errors import CommandError
+from tidegate_operators.adapters.errors import NeighbourError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(1200)]
 
@@ -83,7 +84,7 @@ def _seen(live: Live) -> ModelDeployment | None:
     """The deployment, unless the API server is away just now."""
     try:
         return live.deployment(NAME)
-    except (CommandError, json.JSONDecodeError):
+    except (NeighbourError, ApiException):
         return None
 
 

@@ -73,12 +73,12 @@ def _simulated(file: str, *more: str) -> dict[str, Any]:
 def test_a_simulated_rollout_that_waits_for_a_person_is_held_until_one_comes(tmp_path: Path) -> None:
     steps = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 80}]
     file = _file(tmp_path, strategy={"canary": {"steps": steps}})
-    assert _simulated(file)["held"] == 1
+    assert _simulated(file, "--runs", "3")["held"] == 1
     for person, seconds in (("10s", 20), ("1h", 7200)):
-        promoted = _simulated(file, "--promote-after", person)
+        promoted = _simulated(file, "--promote-after", person, "--runs", "3")
         assert promoted["promoted"] == 1
         assert promoted["seconds"]["promoted"]["min"] > seconds
-    assert _simulated(file, "--canary", "errors=0.5")["rolledBackForHarm"] == 1
+    assert _simulated(file, "--canary", "errors=0.5", "--runs", "3")["rolledBackForHarm"] == 1
 
 
 def test_equal_sides_whose_baseline_doubles_over_the_day_are_seldom_rolled_back(tmp_path: Path) -> None:
