@@ -11,7 +11,7 @@ from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import connect
 from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.source import Connection, cut_to_micros, open_source, view_error
+from tidegate_components.features.source import Connection, cut_to_micros, misfit, open_source, view_error
 from tidegate_components.features.spark import Computing, spark_features
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, events_query, micros, quoted, range_query
 from tidegate_components.features.values import arrow_type
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["check_values", "column_name", "join_views"]
+
+
+_ANY_NUMBER = "^ *[+-]?[0-9]+ *$"
 
 
 def column_name(view: str, feature: str) -> str:
@@ -135,26 +138,13 @@ def _register(db: Connection, entities: pa.Table, timestamp: str, view: FeatureV
 
 def _check_key(db: Connection, key: JoinKey, given: str, name: str) -> None:
     """Every value of a key stays what it is in the key's declared type."""
-    import duckdb
-
-    kinds = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {given}").fetchall()}
-    kind, wanted, column = kinds[key.name], SQL_TYPES[key.type], quoted(key.name)
-    if kind in ('"NULL"', wanted, f"{wanted} WITH TIME ZONE"):
-        return
-    there = f"TRY_CAST({column} AS {wanted})"
-    changed = f"TRY_CAST({there} AS {kind}) IS DISTINCT FROM {column}"
-    if kind == "VARCHAR":  # text has many forms of one value, but 1.7 would be rounded
-        changed = f"NOT regexp_matches(trim({column}), '^[+-]?[0-9]+$')" if key.type == "Int64" else "false"
-    numbered = f"SELECT row_number() OVER () AS tg_row, {column} FROM ({given})"  # noqa: S608
-    wrong = f"{column} IS NOT NULL AND ({there} IS NULL OR {changed})"
-    query = f"SELECT tg_row, {column} FROM ({numbered}) WHERE {wrong} ORDER BY tg_row LIMIT 1"  # noqa: S608
     remedy = "correct the value, or leave it empty where nobody is meant"
-    try:
-        found = db.execute(query).fetchone()
-    except duckdb.Error as error:
-        raise _bad(name, f"column {key.name}", kind, f"values of type {key.type}", remedy) from error
-    if found:
-        raise _bad(name, f"column {key.name} in row {found[0]}", found[1], f"a value of type {key.type}", remedy)
+    found = misfit(db, key, given, number=_ANY_NUMBER)
+    if found is None:
+        return
+    row, value = found
+    where = f" in row {row}" if row else ""
+    raise _bad(name, f"column {key.name}{where}", value, f"a value of type {key.type}", remedy)
 
 
 def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:

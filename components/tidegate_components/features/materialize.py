@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -153,7 +154,7 @@ def materialize(
     before = store.watermark(view)
     first, last = to_micros(start) if start else None, to_micros(end)
     _check_interval(view, first, last)
-    with connect() as db:
+    with connect() as db, _naming(view):
         files = open_source(db, view, claims)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
@@ -167,6 +168,17 @@ def materialize(
     quality = failed_expectations(view, statistics)
     checked = (statistics, quality, logged_consistency(view, start, claims))
     return Materialized(watermark, rows, begin, end, newest_time, view.schema_hash, *checked)
+
+
+@contextmanager
+def _naming(view: FeatureView) -> Iterator[None]:
+    """What DuckDB says of the source's values becomes a fault of the view."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _statistics(db: Connection, view: FeatureView, values: pa.Table) -> tuple[FeatureStatistics, ...]:
@@ -209,19 +221,14 @@ def _changed(view: FeatureView, first: int, last: int) -> str:
 
 def _values(db: Connection, view: FeatureView, files: Sequence[Path]) -> pa.Table:
     """Keys, features and `tg_holds_from` (micros) of every entity that has a value, as known at the run's end."""
-    import duckdb
-
     keys = ", ".join(f"e.{quoted(key.name)}" for key in view.spec.entity.join_keys)
     features = ", ".join(f"f.{quoted(feature.name)}" for feature in view.spec.features)
     holds_from = "e.tg_as_of" if view.spec.sql is None else "f.tg_holds_from"
-    try:
-        return db.sql(f"""
+    return db.sql(f"""
 SELECT {keys}, {features}, {holds_from} AS tg_holds_from
 FROM entities e JOIN ({_computed(db, view, files)}) f ON f.tg_row = e.tg_row
 WHERE {holds_from} IS NOT NULL ORDER BY e.tg_row
 """).to_arrow_table()  # noqa: S608
-    except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _computed(db: Connection, view: FeatureView, files: Sequence[Path]) -> str:

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
-from tidegate_api.feature_view import FeatureView
+from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import literal
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.sql import bound_query, events_query, quoted, value_of
+from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, quoted, value_of
 from tidegate_components.features.sql_reads import check_reads
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "open_source", "reading", "view_error"]
+__all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "misfit", "open_source", "reading", "view_error"]
 
 _KEEP_VALUES = ("sum", "min", "max", "last")
+
+# Of one number text has many forms: each but the shortest would be an entity of its own that is cast into another.
+_NUMBER = "^(0|-?[1-9][0-9]*)$"
 
 Connection: TypeAlias = Any
 """A DuckDB connection."""
@@ -77,9 +80,11 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
     try:
         db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
-        _check_columns(db, view)
-        check_reads(db, view)
+        columns = [str(row[0]) for row in db.execute("DESCRIBE source").fetchall()]
+        _check_columns(view, columns)
+        check_reads(db, view, columns)
         _bind(db, view)
+        _check_keys(db, view)
         _check_whole_numbers(db, view)
         rows = db.execute("SELECT count(*) FROM source").fetchall()[0][0]
     except duckdb.Error as error:
@@ -107,6 +112,46 @@ def _culprit(db: Connection, view: FeatureView) -> str:
         except duckdb.Error:
             return "features" if view.spec.sql else f"features[{feature.name}].aggregate"
     return "features"
+
+
+def misfit(db: Connection, key: JoinKey, query: str, number: str = _NUMBER) -> tuple[int, object] | None:
+    """The first row (from 1; 0 where it is the column) of a query whose key would not keep its value in its type.
+
+    number: the texts that are whole numbers.
+    """
+    import duckdb
+
+    kinds = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {query}").fetchall()}
+    kind, wanted, column = kinds[key.name], SQL_TYPES[key.type], quoted(key.name)
+    if kind in ('"NULL"', wanted, f"{wanted} WITH TIME ZONE"):
+        return None
+    there = f"TRY_CAST({column} AS {wanted})"
+    changed = f"TRY_CAST({there} AS {kind}) IS DISTINCT FROM {column}"
+    if kind == "VARCHAR":
+        changed = f"NOT regexp_matches({column}, '{number}')" if key.type == "Int64" else "false"
+    numbered = f"SELECT row_number() OVER () AS tg_row, {column} FROM ({query})"  # noqa: S608
+    wrong = f"{column} IS NOT NULL AND ({there} IS NULL OR {changed})"
+    try:
+        found: tuple[int, object] | None = db.execute(
+            f"SELECT tg_row, {column} FROM ({numbered}) WHERE {wrong} ORDER BY tg_row LIMIT 1"  # noqa: S608
+        ).fetchone()
+    except duckdb.Error:
+        return 0, kind
+    return found
+
+
+def _check_keys(db: Connection, view: FeatureView) -> None:
+    """Keys that were cast would merge entities: 1.4 and 1 are two."""
+    origin = f"SELECT * FROM ({view.spec.sql})" if view.spec.sql is not None else "SELECT * FROM source"  # noqa: S608
+    for number, key in enumerate(view.spec.entity.join_keys):
+        found = misfit(db, key, origin)
+        if found is not None:
+            raise view_error(
+                view,
+                f"entity.joinKeys[{number}].type",
+                key.type,
+                f"a type that {key.name} keeps its value in: {found[1]}",
+            )
 
 
 def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
@@ -158,8 +203,7 @@ def cut_to_micros(db: Connection, reader: str) -> str:
     return reader.replace("SELECT *", f"SELECT * REPLACE ({', '.join(casts)})", 1) if casts else reader
 
 
-def _check_columns(db: Connection, view: FeatureView) -> None:
-    found = [row[0] for row in db.execute("DESCRIBE source").fetchall()]
+def _check_columns(view: FeatureView, found: list[str]) -> None:
     for field, column in _named_columns(view):
         if column not in found:
             raise view_error(view, field, column, f"one of the source's columns {', '.join(found)}")

@@ -146,7 +146,7 @@ class MessageReader:
 
         try:
             self._db.register("messages", _table([], ""))
-            check_reads(self._db, self._view)
+            check_reads(self._db, self._view, column_types(self._view))
             self._db.execute(self._judge)
             self._db.sql(events_query(self._view)).fetchall()
             self._db.execute(f"EXPLAIN {bound_query(self._view)}").fetchall()

@@ -154,24 +154,25 @@ def fit_inputs(config: Config, train_sets: Sequence[Path]) -> Inputs:
 def check_sets(config: Config, train_sets: Sequence[Path], valid: Path) -> None:
     """Raise TrainingSetError for what the files' schemas alone show to be wrong: quick, and before torch is loaded."""
     for path in (*train_sets, valid):
-        names = schema_of(path).names
-        _check_label_kind(config.label, path)
-        if config.inputs:
-            _check_declared(config.inputs, names, path)
-            _check_kinds(config.inputs, path)
+        schema_of(path)
+        for file in _files(path):
+            _check_number(config.label, file, "labels of 0 and 1")
+            if config.weight:
+                _check_number(config.weight, file, "weights of 0 or more")
+            if config.inputs:
+                _check_declared(config.inputs, schema_of(file).names, file)
+                _check_kinds(config.inputs, file)
 
 
-def _check_label_kind(label: str, path: Path) -> None:
+def _check_number(column: str, path: Path, wanted: str) -> None:
     import pyarrow as pa
 
     schema = schema_of(path)
-    if label not in schema.names:
-        raise bad_set(path, "columns", schema.names, f"a column {label}")
-    kind = schema.field(label).type
+    if column not in schema.names:
+        raise bad_set(path, "columns", schema.names, f"a column {column}")
+    kind = schema.field(column).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise bad_set(
-            path, label, str(kind), "labels of 0 and 1", "correct the column, or name another as inputs.label"
-        )
+        raise bad_set(path, column, str(kind), wanted, "correct the column, or name another in the configuration")
 
 
 def _columns(train_sets: Path) -> tuple[list[str], dict[str, dict[str, str]]]:

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate_api.hashes import content_hash
 from tidegate_components.duck import connect, key_values, literal, quoted
 from tidegate_components.models.arrays import bad_set, schema_of
-from tidegate_components.models.config import Config
-from tidegate_components.storage import parquet_files, replacing
+from tidegate_components.models.config import Config, ConfigError
+from tidegate_components.storage import content_digest, parquet_files, replacing
 
 if TYPE_CHECKING:
     from tidegate_components.models.scoring import Scorer
@@ -92,6 +93,7 @@ def backtest(
     Raises TrainingSetError where there are fewer than two days, or a part of one has one class only.
     """
     parts = out / "days"
+    _check_same(config, data, timestamp, out)
     days = split_days(data, timestamp, parts)
     if len(days) < 2:
         raise bad_set(data, timestamp, days, "rows of at least two days")
@@ -104,6 +106,22 @@ def backtest(
         done(found[-1])
     _gather(out / mode, days[1:])
     return found
+
+
+def _check_same(config: Config, data: Path, timestamp: str, out: Path) -> None:
+    """Days that are done are kept, so they must be of this configuration and this data. Raises ConfigError."""
+    mark = out / "backtest.json"
+    now = {"config": content_hash(config.model_dump(mode="json")), "data": content_digest(data), "timestamp": timestamp}
+    before = json.loads(mark.read_text()) if mark.is_file() else {}
+    if before != now and (before or (out / "days").is_dir()):
+        other = ", ".join(name for name, value in now.items() if before.get(name) != value)
+        raise ConfigError(
+            resource="tidegate backtest", field="--out", value=str(out),
+            expected=f"a new folder, or a backtest of the same configuration and data (another {other} made this one)",
+            remedy="name another folder, or remove this one",
+        )  # fmt: skip
+    with replacing(mark) as beside:
+        beside.write_text(json.dumps(now))
 
 
 def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, before: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,16 +39,16 @@ def check_even(batch_size: int, world: int) -> None:
         )  # fmt: skip
 
 
-def steps_of(rows: int, size: int, part: Part) -> int:
-    """Batches in one pass: the last may be smaller; of several ranks each gets a row of it, or it is left out."""
-    full, rest = divmod(rows, size)
-    return full + (rest >= part.world)
+def steps_of(rows: int, size: int) -> int:
+    """Batches in one pass; the last may be smaller."""
+    return -(-rows // size)
 
 
 def batches(rows: Rows, size: int, seed: tuple[int, ...] | None, part: Part, skip: int = 0) -> Iterator[Block]:
     """The batches of one pass from the `skip`-th on.
 
-    Without a seed in the order in which the rows lie, none left out: of several ranks some get the last row once more.
+    Without a seed in the order in which the rows lie. Where the rows of the last batch do not divide among the ranks,
+    some get its last row once more: with weight 0 where a seed says that rows are learned from.
     """
     rng = np.random.default_rng(seed) if seed is not None else None
     left: Block | None = None
@@ -64,11 +64,16 @@ def batches(rows: Rows, size: int, seed: tuple[int, ...] | None, part: Part, ski
         left = whole.take(places[full * size :])
     if left is None or done < skip:
         return
-    if rng is None and len(left):
-        yield left.take(places_of(len(left), part))
-    elif len(left) >= part.world:
-        even = len(left) - len(left) % part.world
-        yield left.take(np.arange(even)[part.rank :: part.world])
+    if len(left):
+        share = left.take(places_of(len(left), part))
+        yield share if rng is None else _weighted(share, len(left), part)
+
+
+def _weighted(share: Block, rows: int, part: Part) -> Block:
+    """A rank's share of `rows` rows, so that the mean over shares of the means over rows is the mean over the rows."""
+    slots = len(share) * part.world
+    own = np.arange(slots)[part.rank :: part.world] < rows
+    return replace(share, weights=(share.weights * own * (slots / rows)).astype(share.weights.dtype))
 
 
 def places_of(rows: int, part: Part) -> np.ndarray[Any, Any]:

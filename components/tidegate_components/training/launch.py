@@ -87,6 +87,14 @@ def _look(order: Order, say: Callable[[str], None]) -> None:
             resource="tidegate train", field="out", value=str(model if foreign else order.out),
             expected="a folder, or nothing there yet; in it what an earlier run wrote", remedy="name another place",
         )  # fmt: skip
+    for data in (path.resolve() for path in (order.train, order.valid) if path.is_dir()):
+        if data in (order.out.resolve(), *order.out.resolve().parents):
+            raise LaunchError(
+                resource="tidegate train", field="out", value=str(order.out), expected=f"a folder outside of {data}",
+                remedy="name another place: the run's Parquet would be rows of the next training",
+            )  # fmt: skip
+    if order.resume and not (order.out / "checkpoints").is_dir():
+        say(f"{order.out} holds no checkpoint to go on from: this run starts anew")
     if whole.is_file() and not order.resume:
         say(f"{order.out} holds a finished run, which this one replaces")
     say(f"reading {order.train} and {order.valid}")

@@ -218,7 +218,7 @@ class _Run:
     def _learn(self, rows: Rows, epoch: int, said: Training) -> Passed:
         from tidegate_components.training.steps import learn
 
-        steps = steps_of(rows.count, said.batch_size, self.learner.part)
+        steps = steps_of(rows.count, said.batch_size)
         begun, cpu_begun = time.monotonic(), time.process_time()
         rows_before, seconds_before, cpu_before = self.rows, self.seconds, self.cpu
         skip, self.step = self.step, 0

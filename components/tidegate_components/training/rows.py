@@ -127,6 +127,10 @@ class ParquetRows:
         if (wrong := np.flatnonzero(~np.isin(arrays.labels, (0, 1)))).size:
             where, row = self._place(groups, int(wrong[0]))
             raise bad_set(where, f"{self.label} in row {row}", float(arrays.labels[wrong[0]]), "labels of 0 and 1")
+        weights = np.ones(0) if arrays.weights is None else arrays.weights
+        if (wrong := np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))).size:
+            where, row = self._place(groups, int(wrong[0]))
+            raise bad_set(where, f"{self.weight} in row {row}", float(weights[wrong[0]]), "a weight of 0 or more")
         return _block(arrays, np.zeros((len(arrays.labels), 0), dtype=np.float32))
 
     def _place(self, groups: list[tuple[int, int, int]], at: int) -> tuple[Path, int]:

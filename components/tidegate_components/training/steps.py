@@ -71,7 +71,7 @@ class Scores:
 
 def learn(learner: Learner, rows: Rows, inputs: Inputs, said: Training, epoch: int, skip: int = 0) -> Iterator[Passed]:
     """One epoch, batch by batch, from the `skip`-th on."""
-    steps = steps_of(rows.count, said.batch_size, learner.part)
+    steps = steps_of(rows.count, said.batch_size)
     loss, seen = torch.zeros(()), 0
     learner.model.train()
     blocks = batches(rows, said.batch_size, (said.seed, epoch), learner.part, skip)

@@ -19,9 +19,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tidegate_api.errors import expectation
+from tidegate_api.hashes import content_hash
 from tidegate_components.json_values import plain
 from tidegate_components.models.config import Config, ConfigError, parse_config, with_settings
-from tidegate_components.storage import replacing
+from tidegate_components.storage import content_digest, replacing
 
 if TYPE_CHECKING:
     import optuna
@@ -41,7 +42,7 @@ __all__ = [
     "try_settings",
 ]
 
-_STUDY = "tidegate"
+_STUDY, _IDENTITY = "tidegate", "identity"
 
 
 class Dimension(BaseModel):
@@ -120,6 +121,8 @@ def parse_space(text: str, config: Config, origin: str) -> dict[str, Dimension]:
     except (AttributeError, yaml.YAMLError, ValidationError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error).splitlines()[0]}
         raise _no_space(origin, str(detail.get("input", text)), expectation(detail)) from error
+    if not space:
+        raise _no_space(origin, text.strip() or "empty", "at least one setting")
     for name, one in space.items():
         with_settings(config, {name: one.choices[0] if one.choices else one.low})
     return space
@@ -178,6 +181,7 @@ def search(wanted: Search, trials: int, jobs: int, done: Callable[[Trial], None]
     """
     wanted.out.mkdir(parents=True, exist_ok=True)
     study = _study(wanted, pruned_after)
+    _check_same(wanted, study)
     _fail_orphans(study)
     before = {trial.number for trial in study.trials if trial.state.is_finished()}
     left = max(trials - len(study.get_trials(states=_ended())), 0)
@@ -209,6 +213,22 @@ def _study(wanted: Search, pruned_after: int = 5) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(multivariate=True, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=pruned_after, n_warmup_steps=0),
     )  # fmt: skip
+
+
+def _check_same(wanted: Search, study: optuna.Study) -> None:
+    """A journal is gone on with by the search that began it: figures of other data are not to be ranked with these."""
+    parts = {name: value for name, value in _written(wanted).items() if name not in ("train", "valid", "out")}
+    parts |= {"train": content_digest(wanted.train), "valid": content_digest(wanted.valid)}
+    now = {name: content_hash(value) for name, value in parts.items()}
+    before = study.user_attrs.get(_IDENTITY)
+    if before != now and (before is not None or study.trials):
+        other = ", ".join(name for name, value in now.items() if (before or {}).get(name) != value)
+        raise ConfigError(
+            resource="search", field="--out", value=str(wanted.out),
+            expected=f"a new folder, or the journal of the same search (another {other} made this one)",
+            remedy="name another folder, or remove this one",
+        )  # fmt: skip
+    study.set_user_attr(_IDENTITY, now)
 
 
 def _fail_orphans(study: optuna.Study) -> None:

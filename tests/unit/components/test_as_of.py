@@ -311,6 +311,32 @@ def test_the_condition_of_an_aggregate_reads_its_source_alone(tmp_path: Path) ->
         as_of(view, (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("random() < 0.5", "random"),
+        ("event_time < now()", "now"),
+        ("event_time < current_timestamp", "current_timestamp"),
+        ("1) OR (1=1", "one SELECT that parses"),
+    ],
+)
+def test_a_condition_that_depends_on_clock_or_chance_or_is_none_is_refused(
+    where: str, words: str, tmp_path: Path
+) -> None:
+    odd = {"aggregate": {"function": "count", "window": "1s", "where": where}}
+    with pytest.raises(BadFeaturesError, match=words):
+        as_of(aggregate_view(write_events(tmp_path, [event(1, 0, 1)]), rows=odd), (1, 1))
+
+
+@pytest.mark.parametrize("keys", [pa.array([1.0, 1.4, 2.0]), pa.array(["1", "01", "2"]), pa.array(["1", "x", "2"])])
+def test_keys_of_the_source_that_would_become_another_are_refused(keys: pa.Array, tmp_path: Path) -> None:
+    source = write_events(tmp_path, [event(1, 0, 1), event(1, 0, 1), event(2, 0, 1)]) / "events.parquet"
+    rows = pq.read_table(source)
+    pq.write_table(rows.set_column(0, "user_id", keys), source)
+    with pytest.raises(BadFeaturesError, match=r"entity.joinKeys\[0\].type is 'Int64', expected a type that user_id"):
+        as_of(aggregate_view(tmp_path), (1, 5))
+
+
 def test_sql_may_name_steps_of_its_own_and_make_rows(tmp_path: Path) -> None:
     cheap = "WITH cheap AS (SELECT * FROM source WHERE price < 3) SELECT *, n FROM cheap, range(1) r(n)"
     sql = f"SELECT user_id, event_time, price + n AS last FROM ({cheap})"

@@ -74,16 +74,18 @@ def test_a_pass_shows_every_row_once_and_a_seed_names_its_order(tmp_path: Path) 
         assert sorted(map(tuple, seen)) == sorted(map(tuple, as_it_lies))
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_the_ranks_together_see_the_rows_of_one_process_step_by_step(world: int, tmp_path: Path) -> None:
     rows = rows_of(tmp_path)
-    alone = list(batches(rows, 128, (1, 0), Part()))
-    parts = [list(batches(rows, 128, (1, 0), Part(rank, world))) for rank in range(world)]
-    assert {len(part) for part in parts} == {steps_of(rows.count, 128, Part(0, world))}
+    alone = list(batches(rows, 132, (1, 0), Part()))
+    parts = [list(batches(rows, 132, (1, 0), Part(rank, world))) for rank in range(world)]
+    assert {len(part) for part in parts} == {steps_of(rows.count, 132)} == {len(alone)}
     for whole, *shares in zip(alone, *parts, strict=True):
-        together = np.concatenate([share.ids.T for share in shares])
-        kept = len(whole) - len(whole) % world
-        assert sorted(map(tuple, together)) == sorted(map(tuple, whole.ids.T[:kept]))
+        assert len({len(share) for share in shares}) == 1, "ranks wait for each other batch by batch"
+        together = np.concatenate([share.ids.T[share.weights > 0] for share in shares])
+        assert sorted(map(tuple, together)) == sorted(map(tuple, whole.ids.T)), "no row is left out or counts twice"
+        mean = np.mean([(share.weights * share.labels).mean() for share in shares])
+        assert mean == pytest.approx((whole.weights * whole.labels).mean())
 
 
 def test_going_on_inside_a_pass_gives_the_batches_that_were_left(tmp_path: Path) -> None:
@@ -156,6 +158,7 @@ def _with_column(path: Path, name: str, values: Any) -> None:
         ("label", 250, 2.0, r"label in row 251 is 2.0, expected labels of 0 and 1"),
         ("label", 0, "yes", r"label is 'string', expected labels of 0 and 1"),
         ("price", 250, float("inf"), r"column price in row 251 is 'infinity', expected a finite number"),
+        ("age", 250, -1, r"age in row 251 is -1.0, expected a weight of 0 or more"),
         ("item", 250, 1 << 40, r"item is '1,099,511,627,776', expected ids below .*; say lookup: hash"),
     ],
 )
@@ -165,9 +168,12 @@ def test_a_value_that_cannot_be_learned_from_is_named_and_nothing_is_left(
     train, _ = sets(tmp_path)
     values = pq.read_table(train)[column].to_pylist()
     values = [str(each) for each in values] if isinstance(value, str) else values
+    values = [1 if each is None else each for each in values] if column == "age" else values
     values[at] = value
     _with_column(train, column, values)
-    said = parse_config({"inputs": {"numeric": ["price"], "categorical": ["item"]}, "training": {"epochs": 1}})
+    weight = {"weight": column} if column == "age" else {}
+    inputs = {"numeric": ["price"], "categorical": ["item"], **weight}
+    said = parse_config({"inputs": inputs, "training": {"epochs": 1}})
     with pytest.raises(TrainingSetError, match=words):
         launch(order(tmp_path, said), "local", 1, quiet)
     assert not (tmp_path / "run").exists()
@@ -185,6 +191,19 @@ def test_a_folder_of_somebody_else_is_refused_before_training(tmp_path: Path) ->
     (tmp_path / "run" / "model" / "theirs.txt").write_text("keep")
     with pytest.raises(LaunchError, match="expected a folder, or nothing there yet"):
         launch(order(tmp_path, config()), "local", 1, quiet)
+
+
+def test_a_run_among_its_own_data_is_refused(tmp_path: Path) -> None:
+    train, valid = sets(tmp_path)
+    days = tmp_path / "days"
+    days.mkdir()
+    train.rename(days / "monday.parquet")
+    said = Order(config(), days, valid, days / "run")
+    with pytest.raises(LaunchError, match=r"expected a folder outside of .*days"):
+        launch(said, "local", 1, quiet)
+    pq.write_table(pq.read_table(days / "monday.parquet").drop_columns(["price"]), days / "tuesday.parquet")
+    with pytest.raises(TrainingSetError, match=r"tuesday.parquet: columns .* a column price"):
+        launch(replace(said, out=tmp_path / "run"), "local", 1, quiet)
 
 
 def test_a_finished_run_is_said_to_be_replaced(tmp_path: Path) -> None:
