@@ -1,6 +1,6 @@
 """The annotations by which a person, or a commit, acts on a rollout. The value names the revision that it is about."""
 
-__all__ = ["ABORT", "OF_A_ROLLOUT", "PAUSE", "PROMOTE", "RESTART", "RETRY", "UNDO_TO"]
+__all__ = ["ABORT", "KNOWN", "OF_A_ROLLOUT", "PAUSE", "PREFIX", "PROMOTE", "RESTART", "RETRY", "UNDO_TO"]
 
 PAUSE = "tidegate.dev/pause"
 PROMOTE = "tidegate.dev/promote"
@@ -12,3 +12,5 @@ RETRY = "tidegate.dev/retry"
 RESTART = "tidegate.dev/restart"
 """Any text; each new one acts once."""
 OF_A_ROLLOUT = (PAUSE, PROMOTE, ABORT)
+PREFIX = "tidegate.dev/"
+KNOWN = (*OF_A_ROLLOUT, UNDO_TO, RETRY, RESTART)

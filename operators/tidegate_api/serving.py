@@ -185,7 +185,7 @@ class Routing(Value):
     ] = ["HTTP"]
     """HTTP, GRPC or both; their weights change together."""
     hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
-    """Hosts of the HTTPRoute."""
+    """Hosts of the HTTPRoute. None: every host of the Gateway's listeners, also those of others."""
     grpc_hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
     """Hosts of the GRPCRoute."""
     revision_header: HeaderName | None = None

@@ -16,6 +16,7 @@ from tidegate_api.annotations import ABORT, PAUSE
 from tidegate_api.model_deployment import CanaryStatus, Evidence, HistoryEntry, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.adapters.cluster import Cluster
 from tidegate_operators.rollout.source import revision_of
+from wrong_specs import VIEW
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -144,3 +145,15 @@ def test_a_pipeline_that_waits_for_a_rollout_learns_that_its_time_is_up(rolling:
     assert done.returncode == 1
     assert "still under way after 1s" in done.stderr
     assert "version 2 (revision" in done.stdout.lower()
+
+
+def test_one_view_that_cannot_be_read_hides_no_other(cluster: Cluster, namespace: str) -> None:
+    body = {"apiVersion": "tidegate.dev/v1alpha1", "kind": "FeatureView"}
+    for name, default in (("odd", 1.5), ("fine", 1)):
+        spec = VIEW | {"features": [VIEW["features"][0] | {"default": default}]}
+        cluster.apply(body | {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    done = _run(namespace, "features")
+    assert (done.returncode, "fine" in done.stdout) == (0, True)
+    assert "FeatureView odd: " in done.stderr
+    for name in ("odd", "fine"):
+        cluster.delete("FeatureView", namespace, name)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RESTART, RETRY, UNDO
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import CanaryStatus, HistoryEntry, ModelDeployment, RevisionStatus
+from tidegate_api.resource import Resource
 from tidegate_operators.cli.connection import Connection, choose
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.plan import plan_command
@@ -29,7 +30,7 @@ from tidegate_operators.cli.tables import (
     with_namespaces,
 )
 from tidegate_operators.cli.watch import watch_command
-from tidegate_operators.rollout.course import ends_a_wait
+from tidegate_operators.rollout.course import ends_a_wait, stage_of
 
 __all__ = ["app", "main"]
 
@@ -39,6 +40,7 @@ app = typer.Typer(name="kubectl-tidegate", no_args_is_help=True, help=__doc__, r
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
 Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API objects for machines.")]
+Kind = TypeVar("Kind", bound=Resource)
 Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.")]
 
 
@@ -75,7 +77,7 @@ def get(
     Example: kubectl tidegate get ctr-ranker -n shop
     """
     bodies = _read("ModelDeployment", name, namespace, everywhere)
-    _print(bodies, as_json, everywhere, lambda: deployments_sheet(ModelDeployment.parse(body) for body in bodies))
+    _print(bodies, as_json, everywhere, ModelDeployment, deployments_sheet)
 
 
 @app.command()
@@ -90,16 +92,32 @@ def features(
     Example: kubectl tidegate features
     """
     bodies, now = _read("FeatureView", name, namespace, everywhere), datetime.now(UTC)
-    _print(bodies, as_json, everywhere, lambda: views_sheet((FeatureView.parse(body) for body in bodies), now))
+    _print(bodies, as_json, everywhere, FeatureView, lambda views: views_sheet(views, now))
 
 
-def _print(bodies: list[dict[str, Any]], as_json: bool, everywhere: bool, sheet: Callable[[], Sheet]) -> None:
-    """As JSON, or as a table where there is anything; of all namespaces, with theirs."""
+def _print(
+    bodies: list[dict[str, Any]],
+    as_json: bool,
+    everywhere: bool,
+    kind: type[Kind],
+    sheet: Callable[[list[Kind]], Sheet],
+) -> None:
+    """As JSON, or as a table where there is anything; of all namespaces, with theirs. What cannot be read is told."""
     if as_json:
         _print_json(bodies)
-    elif bodies:
-        where = [str(body["metadata"]["namespace"]) for body in bodies]
-        print_sheet(with_namespaces(sheet(), where) if everywhere else sheet(), Console())
+        return
+    found = [one for body in bodies if (one := _parsed(kind, body)) is not None]
+    if found:
+        where = [one.metadata.namespace for one in found]
+        print_sheet(with_namespaces(sheet(found), where) if everywhere else sheet(found), Console())
+
+
+def _parsed(kind: type[Kind], body: dict[str, Any]) -> Kind | None:
+    try:
+        return kind.parse(body)
+    except TidegateError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
 
 
 @app.command()
@@ -168,8 +186,14 @@ def resume(name: Name, namespace: Namespace = None) -> None:
     if found.spec.paused:
         _stop(f"{name} is paused by spec.paused: set it to false.")
     if not asked:
-        _stop(f"{name} is not paused: its rollout goes on.")
+        _stop(f"{name} is not paused: {_goes_on(found, canary)}.")
     sys.stdout.write(f"{name} goes on.\n")
+
+
+def _goes_on(found: ModelDeployment, canary: CanaryStatus) -> str:
+    waits = canary.weight_since is not None and stage_of(found, found.status, canary).until_promoted
+    name = found.metadata.name
+    return f"its step waits for a person (`kubectl tidegate promote {name}`)" if waits else "its rollout goes on"
 
 
 @app.command()
@@ -219,7 +243,10 @@ def _earlier(found: ModelDeployment, to: str | None) -> RevisionStatus:
     current = stable.hash if stable else None
     fits = [r for r in known if (r.hash != current if to is None else to in (r.hash, r.version))]
     if not fits:
-        what = f"its history does not hold {to}" if to else "no other revision has served"
+        served = [entry.revision.hash for entry in found.status.history if entry.outcome == "promoted"]
+        left = ", ".join(dict.fromkeys(each for each in served if each != current))
+        other = f"what served before has been left or rejected since: --to names one of {left}" if left else ""
+        what = f"its history does not hold {to}" if to else other or "no other revision has served"
         _stop(f"{found.metadata.name} cannot go back: {what}. `kubectl tidegate history` lists what there is.")
     return fits[-1]
 

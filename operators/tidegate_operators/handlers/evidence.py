@@ -15,7 +15,7 @@ from tidegate_operators.rollout.observed import Estimate, Failure, Window
 from tidegate_operators.rollout.plausible import (
     is_an_estimate,
     not_an_estimate,
-    not_finite,
+    not_readings,
     not_squares,
     too_many_events,
 )
@@ -106,7 +106,7 @@ def _read(look: _Look, metric: Metric) -> tuple[list[Window], Failure | None]:
 def _readings(look: _Look, metric: Metric, query: str) -> tuple[list[Window], Failure | None]:
     values = _numbers(look, query, look.canary)
     found = [Window(metric.name, a, b, value=value) for (a, b), value in zip(_pairs(look), values, strict=True)]
-    return found, not_finite(metric, query, values)
+    return found, not_readings(metric, query, values)
 
 
 def _estimated(look: _Look, metric: Metric, external: External) -> tuple[list[Window], Failure | None]:

@@ -16,7 +16,7 @@ from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.hashes import content_hash
 from tidegate_api.model_deployment import ModelDeployment
-from tidegate_api.resource import API_VERSION, Resource
+from tidegate_api.resource import API_VERSION, Condition, Resource
 from tidegate_operators.adapters.cluster import NamespaceGoneError
 from tidegate_operators.adapters.errors import NeighbourError
 from tidegate_operators.handlers import feature_view, model_deployment
@@ -192,7 +192,17 @@ def _reconcile(key: Key, body: dict[str, Any], neighbours: Neighbours, aliases: 
 
 
 def _cannot_read(body: dict[str, Any], error: TidegateError, neighbours: Neighbours) -> timedelta:
-    """An object that an older CRD let in and this release refuses: said by Event; its status is left as it is."""
-    said = Announcement("Warning", "InvalidSpec", str(error))
-    neighbours.cluster.announce(Resource.model_validate(body), said, datetime.now(UTC))
+    """An object that the API server let in and this release refuses: said by Event, and by a status where it has none.
+
+    One that it has tells of what serves, and is left as it is.
+    """
+    resource, now = Resource.model_validate(body), datetime.now(UTC)
+    neighbours.cluster.announce(resource, Announcement("Warning", "InvalidSpec", str(error)), now)
+    if not body.get("status", {}).get("conditions"):
+        generation = resource.metadata.generation
+        said = {"reason": "InvalidSpec", "message": str(error), "observed_generation": generation}
+        ready = Condition(type="Ready", status="False", last_transition_time=now, **said)
+        stalled = Condition(type="Stalled", status="True", last_transition_time=now, **said)
+        told = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in (ready, stalled)]
+        neighbours.cluster.apply_status(resource, {"conditions": told})
     return _UNREADABLE

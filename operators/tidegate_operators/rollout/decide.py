@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from tidegate_api.annotations import ABORT, OF_A_ROLLOUT, PAUSE
+from tidegate_api.annotations import ABORT, KNOWN, OF_A_ROLLOUT, PAUSE, PREFIX
 from tidegate_api.hashes import is_short_hash
 from tidegate_api.model_deployment import CanaryStatus, ModelDeployment, ModelDeploymentStatus
 from tidegate_operators.rollout.course import Course, asked, needed, server_of, still_spent, weights_of
@@ -74,10 +74,17 @@ def _notice_edits(deployment: ModelDeployment, course: Course, canary: CanarySta
 
 
 def _notice_ignored(deployment: ModelDeployment, course: Course) -> Course:
-    """Say once of an annotation that its value is no revision's hash; a hash that is not under way is only old."""
+    """Say once of an annotation that it is none of ours, or its value no revision's hash.
+
+    A hash that is not under way is only old.
+    """
     status = course.status
-    values = ((name, deployment.metadata.annotations.get(name)) for name in OF_A_ROLLOUT)
-    ignored = {name: value for name, value in values if value is not None and not is_short_hash(value)}
+    ours = {name: value for name, value in deployment.metadata.annotations.items() if name.startswith(PREFIX)}
+    ignored = {
+        name: value
+        for name, value in ours.items()
+        if name not in KNOWN or (name in OF_A_ROLLOUT and not is_short_hash(value))
+    }
     if ignored == status.ignored_annotations:
         return course
     canary = status.canary.revision if status.canary else None
@@ -134,13 +141,13 @@ def _ended_by_person_or_guard(
 
 
 def _let_go(observed: Observed, course: Course, now: datetime) -> Course:
-    """Forget a retiring revision when the gateway has had time to let it go, or when it is wanted again.
+    """Forget a retiring revision when the gateway has had time to let it go, when it is wanted again, or never stood.
 
     The time counts from when the gateway has taken the routes without it.
     """
     status = course.status
     wanted = {revision.hash for revision in status.live}
-    leaving = [r for r in status.retiring if r.revision.hash not in wanted]
+    leaving = [r for r in status.retiring if r.revision.hash not in wanted and r.revision.hash in observed.servers]
     if is_settled(observed, status):
         return course.with_status(retiring=[r for r in leaving if now - r.since < DRAIN])
     return course.with_status(retiring=[r.model_copy(update={"since": now}) for r in leaving])

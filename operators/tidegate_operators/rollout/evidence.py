@@ -9,15 +9,13 @@ from typing import Any
 
 from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, StepSamples, Tally
-from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
+from tidegate_operators.rollout.judgement import burn_in, level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.observed import Estimate, Window
 from tidegate_operators.rollout.sequential import log_e_value, log_mixture, prior_scale, radius
 from tidegate_operators.rollout.wording import metric_sentence
 
 __all__ = ["accumulate", "add_window", "redefined", "start_step"]
 
-# A variance is trusted once each side has this many trials, or minSamples if that is more.
-_BURN_IN = 100
 # The mixture is narrowest at this many times minSamples.
 _NARROWEST_AT = 4
 # Of an estimate: beyond these bounds somebody divided by nothing.
@@ -127,7 +125,7 @@ def _with_difference(score: float, information: float) -> dict[str, Any]:
 
 
 def _prior(analysis: Analysis, sides: tuple[Tally, Tally]) -> dict[str, Any]:
-    least = max(_BURN_IN, analysis.min_samples)
+    least = burn_in(analysis)
     variance = sum(_variances(*sides))
     if min(side.trials for side in sides) < least or not variance:
         return {}

@@ -7,7 +7,24 @@ from collections.abc import Collection, Iterable, Iterator
 from tidegate_api.model_deployment import Analysis, Evidence, Metric
 from tidegate_operators.rollout.sequential import log_threshold
 
-__all__ = ["few_readings", "harm", "lacking_samples", "level_of", "shows_harm", "shows_proof", "unproven", "unread"]
+__all__ = [
+    "burn_in",
+    "few_readings",
+    "harm",
+    "lacking_samples",
+    "level_of",
+    "shows_harm",
+    "shows_proof",
+    "unproven",
+    "unread",
+]
+
+_BURN_IN = 100
+
+
+def burn_in(analysis: Analysis) -> int:
+    """A variance is trusted once each side has so many trials; the difference is taken from then on."""
+    return max(_BURN_IN, analysis.min_samples)
 
 
 def level_of(analysis: Analysis, metric: Metric) -> float:

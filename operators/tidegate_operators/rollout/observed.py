@@ -46,6 +46,11 @@ class Server:
     ready: int
     failure: Failure | None = None
 
+    @property
+    def stuck(self) -> Failure | None:
+        """Why pods that are asked for are not ready; one that failed once and came back is."""
+        return self.failure if self.ready < self.replicas else None
+
 
 NO_SERVER = Server(replicas=0, ready=0)
 """A revision whose Deployment is not there."""

@@ -8,15 +8,19 @@ from collections.abc import Iterable, Sequence
 from tidegate_api.model_deployment import Metric, Tally
 from tidegate_operators.rollout.observed import Failure
 
-__all__ = ["is_an_estimate", "not_an_estimate", "not_finite", "not_squares", "too_many_events"]
+__all__ = ["is_an_estimate", "not_an_estimate", "not_readings", "not_squares", "too_many_events"]
 
 # What rounding may make of sums.
 _SLACK = 1e-6
 
 
-def not_finite(metric: Metric, query: str, values: Iterable[float | None]) -> Failure | None:
-    """A reading that is NaN or infinite: NaN is no reading, and infinity is beyond any bound."""
-    strange = [value for value in values if value is not None and not math.isfinite(value)]
+def not_readings(metric: Metric, query: str, values: Iterable[float | None]) -> Failure | None:
+    """No reading at all, or one that is NaN or infinite: NaN is no reading, and infinity is beyond any bound."""
+    known = [value for value in values if value is not None]
+    if not known:
+        said = f"the query {query} yields nothing; correct it in spec.analysis, or see that somebody exports it"
+        return Failure("MetricNotSeen", f"Metric {metric.name}: {said}")
+    strange = [value for value in known if not math.isfinite(value)]
     if not strange:
         return None
     what = "NaN, which is no reading" if math.isnan(strange[-1]) else f"{strange[-1]:+}".replace("inf", "Inf")

@@ -174,13 +174,21 @@ def _start(
     if status.rejected is not None:
         return course.saying(_rejected_sentence(status, target))
     if status.stable is not None and status.stable.hash == target.hash:
-        return _keep(observed, course, status.stable, target)
+        return _keep(deployment, observed, course, status.stable, target)
     return _admit(deployment, observed, course, target, now)
 
 
-def _keep(observed: Observed, course: Course, stable: RevisionStatus, target: RevisionStatus) -> Course:
-    """Stable is what the source names: whatever it was started with stays, its name with the version that has it."""
+def _keep(
+    deployment: ModelDeployment, observed: Observed, course: Course, stable: RevisionStatus, target: RevisionStatus
+) -> Course:
+    """Stable is what the source names: whatever it was started with stays, its name with the version that has it.
+
+    Its address too, for that one is proven; a restart takes the one that the source names now.
+    """
+    before = deployment.status.stable
     kept = {"images": stable.images or target.images, "public_key": stable.public_key, "restart": stable.restart}
+    if before is not None and before.restart == stable.restart:
+        kept["uri"] = stable.uri
     if stable.name not in (None, target.name):
         kept |= {"name": stable.name, "version": stable.version, "uri": stable.uri}
     return course.with_status(stable=target.model_copy(update=kept)).saying(_stable_sentence(observed, target))

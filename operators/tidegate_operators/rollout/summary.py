@@ -39,7 +39,7 @@ def summarize(
         status = status.model_copy(update={"message": observed.refusal.message})
     found = [
         _model(deployment, observed, now),
-        _routes(observed, now),
+        _routes(deployment, observed, now),
         _features(observed, now),
         _metrics(observed, status, now),
         _progressing(observed, decision, now),
@@ -109,13 +109,14 @@ def _names(deployment: ModelDeployment, model: ResolvedModel) -> str:
     return f"{registry.alias} of {registry.name} names version {model.version} ({digest})."
 
 
-def _routes(observed: Observed, now: datetime) -> Condition:
+def _routes(deployment: ModelDeployment, observed: Observed, now: datetime) -> Condition:
     routes = observed.routes
     waiting = Failure("Waiting", "The routes are made once pods are ready, and wait for the gateway to accept them.")
     accepted = routes.accepted and routes.failure is None
-    return _condition(
-        "RoutesAccepted", accepted, routes.failure or waiting, "Accepted", "The gateway took the routes.", now
-    )
+    routing = deployment.spec.routing
+    every = "" if routing.hostnames or routing.grpc_hostnames else ", for every host: spec.routing names none"
+    message = f"The gateway took the routes{every}."
+    return _condition("RoutesAccepted", accepted, routes.failure or waiting, "Accepted", message, now)
 
 
 def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
@@ -144,12 +145,24 @@ def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision
     status = decision.status
     rejected = Failure("Rejected", status.message or "") if _is_turned_away(status) and not status.canary else None
     neighbour = observed.routes.failure or _lasting(observed.model_failure) or _lasting(observed.metrics_failure)
+    stable = observed.servers.get(status.stable.hash, NO_SERVER).stuck if status.stable else None
     failure = (
-        observed.refusal or decision.blocked or rejected or neighbour or _overdue(deployment, observed, status, now)
+        observed.refusal
+        or decision.blocked
+        or rejected
+        or neighbour
+        or stable
+        or _overdue(deployment, observed, status, now)
     )
-    going = Failure("NotStalled", "Nothing stands in the way.")
+    going = Failure("NotStalled", _meanwhile(observed, status))
     reason, message = (failure.reason, failure.message) if failure else ("", "")
     return _condition("Stalled", failure is not None, going, reason, message, now)
+
+
+def _meanwhile(observed: Observed, status: ModelDeploymentStatus) -> str:
+    """Of a rollout whose pods do not start: it has time until its deadline, and then it is drained."""
+    canary = observed.servers.get(status.canary.revision.hash, NO_SERVER).stuck if status.canary else None
+    return f"Until progressDeadline it may still come: {canary.message}" if canary else "Nothing stands in the way."
 
 
 def _is_turned_away(status: ModelDeploymentStatus) -> bool:
@@ -194,7 +207,9 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
             "Ready", False, Failure("NoStableRevision", status.message or "Nothing serves yet."), "", "", now
         )
     server = observed.servers.get(status.stable.hash, NO_SERVER)
-    message = f"{server.ready} pods of {status.stable.title} are ready."
+    stuck = server.stuck
+    why = f" One does not start: {stuck.message}" if stuck else ""
+    message = f"{server.ready} pods of {status.stable.title} are ready.{why}"
     failure = observed.routes.broken if server.ready else Failure("StableNotReady", message)
     return _condition("Ready", failure is None, failure, "Serving", message, now)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from tidegate_api.annotations import KNOWN
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, ModelDeployment, RevisionStatus, Tally
-from tidegate_operators.rollout.judgement import level_of, shows_harm, shows_proof
+from tidegate_operators.rollout.judgement import burn_in, level_of, shows_harm, shows_proof
 from tidegate_operators.rollout.steps import FULL
 
 __all__ = ["capital", "clock", "ignored_sentence", "metric_sentence", "seconds", "share_of"]
@@ -31,7 +32,8 @@ def _difference(analysis: Analysis, metric: Metric, item: Evidence) -> str:
     if item.difference is None or item.low is None or item.high is None:
         return ""
     found, low, high = (_amount(metric, value, "+") for value in (item.difference, item.low, item.high))
-    return f", difference {found} ({low} to {high})"
+    since = "" if metric.external else f" since both sides had {burn_in(analysis)} samples"
+    return f", difference {found} ({low} to {high}){since}"
 
 
 def _standing(analysis: Analysis, metric: Metric, item: Evidence) -> str:
@@ -69,6 +71,8 @@ def share_of(deployment: ModelDeployment, weight: int) -> str:
 
 def ignored_sentence(annotation: str, value: str, canary: RevisionStatus | None) -> str:
     """An annotation that says nothing to anybody, and what it would have to say."""
+    if annotation not in KNOWN:
+        return f"The annotation {annotation} is none that Tidegate knows ({', '.join(KNOWN)}), so that nothing is done."
     remedy = f"set it to {canary.hash} for {canary.title}" if canary else "no rollout is under way: take it away"
     return f"The annotation {annotation} is {value}, which names no revision, so that nothing is done; {remedy}."
 

@@ -344,3 +344,15 @@ def test_an_edit_of_a_metric_under_way_is_told_for_its_error_level_begins_anew()
     assert story.said.count("MetricsEdited") == 1
     assert story.status.canary is not None
     assert story.status.canary.evidence[0].canary.trials == 100
+
+
+def test_a_revision_whose_server_never_stood_is_not_made_for_its_leaving() -> None:
+    """Its objects may be what the API server refused."""
+    story = serving()
+    story.model = NEXT
+    story.look()
+    story.model = LATER
+    stood = {revision(GOOD): Server(2, 2)}
+    decision = story.look(observed=Observed(LATER, stood, Routes({revision(GOOD): 100}, accepted=True)))
+    assert revision(NEXT) not in {plan.revision.hash for plan in decision.plans}
+    assert revision(NEXT) not in decision.weights

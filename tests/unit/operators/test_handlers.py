@@ -338,7 +338,13 @@ def test_an_object_that_an_older_crd_let_in_is_said_to_be_wrong() -> None:
     memory.objects["FeatureView", "user-activity"] = VIEW | {"spec": {}}
     triggers.reconcile(("FeatureView", "shop", "user-activity"), neighbours_of(memory), AliasWatch())
     assert [said.reason for said in memory.said] == ["InvalidSpec"]
-    assert memory.status == {}
+    ready = _condition(memory, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    serving = {"conditions": [{"type": "Ready", "status": "True"}]}
+    memory.objects["FeatureView", "user-activity"] |= {"status": serving}
+    memory.status = {}
+    triggers.reconcile(("FeatureView", "shop", "user-activity"), neighbours_of(memory), AliasWatch())
+    assert memory.status == {}, "what an earlier release said of it stays"
     with pytest.raises(TidegateError):
         FeatureView.parse(VIEW | {"spec": {}})
 
@@ -466,3 +472,29 @@ def test_a_server_that_somebody_scaled_to_nothing_comes_back() -> None:
     assert "was scaled to 0 pods by somebody" in memory.said[-1].message
     _look(memory, served)
     assert memory.scaled == [(name, 2)]
+
+
+def test_another_address_of_the_same_package_moves_no_pod_of_stable_until_a_restart() -> None:
+    memory = Gateways()
+    package = {"uri": "pvc://models/1", "digest": GOOD.digest}
+    served = _served(memory, model={"package": package})
+    server = ("Deployment", f"ctr-ranker-{served.status.stable.hash if served.status.stable else ''}")
+    before = memory.objects[server]["spec"]["template"]
+    moved = {"package": package | {"uri": "pvc://elsewhere/1"}}
+    after = _look(memory, deployment(served.status, model=moved))
+    assert memory.objects[server]["spec"]["template"] == before
+    _look(memory, deployment(after.status, {"tidegate.dev/restart": "now"}, model=moved))
+    assert "pvc://elsewhere/1" in str(memory.objects[server]["spec"]["template"])
+
+
+def test_a_pod_of_stable_that_does_not_start_is_told() -> None:
+    memory = Gateways()
+    served = _served(memory)
+    revision = revision_of(served, GOOD).hash
+    memory.pods = (_unplaced(_no_claim("gone"), **{"tidegate.dev/revision": revision}),)
+    memory.objects["Deployment", f"ctr-ranker-{revision}"]["status"] = {"readyReplicas": 1}
+    after = _look(memory, served)
+    assert "1 pods of version 1" in _condition_of(after, "Ready")
+    assert "One does not start: " in _condition_of(after, "Ready")
+    status = {item.type: item.status for item in after.status.conditions}
+    assert (status["Ready"], status["Stalled"]) == ("True", "True")

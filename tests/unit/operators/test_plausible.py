@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tidegate_api.model_deployment import Metric, Tally
-from tidegate_operators.rollout.plausible import not_an_estimate, not_finite, not_squares, too_many_events
+from tidegate_operators.rollout.plausible import not_an_estimate, not_readings, not_squares, too_many_events
 
 
 def _metric(name: str, **kind: Any) -> Metric:
@@ -23,11 +23,17 @@ AUC = _metric("auc", external={"value": "a{$track}", "standardError": "e{$track}
 
 @pytest.mark.parametrize(("value", "said"), [(math.nan, "NaN, which is no"), (math.inf, "+Inf"), (-math.inf, "-Inf")])
 def test_a_reading_that_is_no_finite_number_is_told(value: float, said: str) -> None:
-    failure = not_finite(DRIFT, "psi", [0.1, None, value])
+    failure = not_readings(DRIFT, "psi", [0.1, None, value])
     assert failure is not None
     assert said in failure.message
     assert "Metric drift: the query psi" in failure.message
-    assert not_finite(DRIFT, "psi", [0.1, None]) is None
+    assert not_readings(DRIFT, "psi", [0.1, None]) is None
+
+
+def test_a_query_that_yields_nothing_is_cited() -> None:
+    failure = not_readings(DRIFT, "psi", [None, None])
+    assert failure is not None
+    assert (failure.reason, "the query psi yields nothing" in failure.message) == ("MetricNotSeen", True)
 
 
 @pytest.mark.parametrize(
