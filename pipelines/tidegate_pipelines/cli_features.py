@@ -41,12 +41,23 @@ def validate(views: Annotated[list[Path], typer.Argument(help="FeatureView YAML 
     with speaking():
         found = [view for path in views for view in load_views(path)]
         for view in found:
+            _tell_of_the_api_server(view)
             _check(view)
         if json_:
             print_json([{"name": v.metadata.name, "schemaHash": v.schema_hash} for v in found])
         else:
             for view in found:
                 typer.echo(f"{view.metadata.name}: {len(view.spec.features)} features fit their source")
+
+
+def _tell_of_the_api_server(view: FeatureView) -> None:
+    """What runs here may be refused there, for a name or a missing ttl."""
+    from tidegate_api.admission import InvalidResourceError, admit
+
+    try:
+        admit(view.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"status"}))
+    except InvalidResourceError as error:
+        progress(f"{error}")
 
 
 def _check(view: FeatureView) -> None:
@@ -65,7 +76,7 @@ def _check(view: FeatureView) -> None:
 
 @app.command("join")
 def join(
-    entities: Annotated[Path, typer.Option(help="Parquet with join keys and a timestamp.")],
+    entities: Annotated[Path, typer.Option(help="Parquet with join keys and a timestamp: a file or folder.")],
     timestamp: Annotated[str, typer.Option(help="Column with the time as of which features hold.")],
     views: Annotated[Path, typer.Option(help="Folder with FeatureView files, or one file.")],
     out: Annotated[Path, typer.Option(help="Parquet to write.")],
@@ -82,14 +93,18 @@ def join(
     from tidegate_components.features.compute import join_file
     from tidegate_components.features.errors import BadFeaturesError
     from tidegate_components.features.source import load_views
+    from tidegate_components.storage import parquet_files
 
     with speaking():
-        if not entities.is_file():
+        if not parquet_files(entities):
             raise BadFeaturesError(
-                resource="entities", field="--entities", value=str(entities), expected="a Parquet file",
+                resource="entities", field="--entities", value=str(entities), expected="a Parquet file, folder or glob",
                 remedy="check the path",
             )  # fmt: skip
-        rows = join_file(entities, timestamp, load_views(views), out, engine=engine, as_known=as_known)
+        found = load_views(views)
+        for view in (view for view in found if as_known and not view.spec.source.created_timestamp):
+            progress(f"{view.metadata.name} has no createdTimestamp: its events are known when they happen")
+        rows = join_file(entities, timestamp, found, out, engine=engine, as_known=as_known)
         print_json({"rows": rows, "out": str(out)}) if json_ else typer.echo(f"wrote {rows} rows to {out}")
 
 

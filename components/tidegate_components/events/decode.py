@@ -158,8 +158,9 @@ _MILLISECONDS = 13  # digits of a time as epoch milliseconds
 def _value(field: Field) -> str:
     """The SQL value of a field: times as RFC 3339 or epoch milliseconds, of the years 2000 to 2099; naive is UTC."""
     raw = f"raw_{field.name}"
-    if field.meaning == "integer":  # casting back refuses 3.7, which DuckDB would round
-        return f"CASE WHEN TRY_CAST({raw} AS BIGINT)::VARCHAR = {raw} THEN {raw}::BIGINT END"
+    if field.meaning == "integer":  # casting back refuses 3.7, which DuckDB would round; 2.0 is what pandas makes of 2
+        whole = f"regexp_replace({raw}, '[.]0+$', '')"
+        return f"CASE WHEN TRY_CAST({whole} AS BIGINT)::VARCHAR = {whole} THEN {whole}::BIGINT END"
     if field.meaning == "number":
         return f"CASE WHEN isfinite(TRY_CAST({raw} AS DOUBLE)) THEN {raw}::DOUBLE END"
     if field.meaning == "time":

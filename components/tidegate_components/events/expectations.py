@@ -110,7 +110,7 @@ class Expectations(BaseModel):
     """Table name -> what is expected of it."""
 
     model_config = _Strict
-    tables: dict[str, list[Expectation]]
+    tables: dict[str, list[Expectation]] = Field(min_length=1)
     _file: str = PrivateAttr("expectations")
 
     @property

@@ -140,7 +140,7 @@ class Rules(BaseModel):
     """Table name -> its rules. A row is quarantined for the first that it breaks; duplicates are judged last."""
 
     model_config = _Strict
-    tables: dict[str, list[Rule]]
+    tables: dict[str, list[Rule]] = Field(min_length=1)
     _file: str = PrivateAttr("rules")
 
     @property

@@ -97,6 +97,11 @@ def keeps(observed: float | None, bounds: Bounds) -> bool:
 
 def write_report(validation: Validation, report: Path) -> None:
     """Write the report as HTML or Markdown, by its name, and as JSON beside it."""
+    if report.suffix not in {".html", ".md"}:
+        raise BadEventsError(
+            resource="events validate", field="--report", value=str(report), expected="a name in .html or .md",
+            remedy="name the report like that",
+        )  # fmt: skip
     page = _html(validation) if report.suffix == ".html" else _markdown(validation)
     texts = {report: page, report.with_suffix(".json"): json.dumps(to_json(validation), indent=1)}
     for path, text in texts.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tidegate_api.feature_view import FeatureView
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name, join_views
-from tidegate_components.storage import replacing
+from tidegate_components.storage import parquet_files, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ def _check_target(into: Path, entities: Path, views: Sequence[FeatureView], clai
         if view.spec.source.files is not None
         for file in event_files(resolve(view.spec.source.parquet.uri, claims))
     ]
-    read = any(into.samefile(file) for file in (entities, *sources) if file.is_file())
+    read = any(into.samefile(file) for file in (*parquet_files(entities), *sources) if file.is_file())
     try:
         ours = VIEWS_KEY in (pq.read_schema(into).metadata or {})
     except (pa.ArrowException, OSError):
@@ -102,12 +102,13 @@ def _entities(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    files = parquet_files(path)
     try:
-        return pq.read_table(path)
+        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files or [path]])
     except (pa.ArrowException, OSError) as error:
         raise BadFeaturesError(
             resource=f"entities {path}", field="content", value=str(error).splitlines()[0],
-            expected="a Parquet file", remedy="check the path, or write the entities as Parquet",
+            expected="a Parquet file, or some that are alike", remedy="check the path, or write the entities as Parquet",
         ) from error  # fmt: skip
 
 

@@ -139,6 +139,10 @@ class Cross(_Part):
     rows: int = Field(default=100_000, ge=1, le=2**31 - 1)
 
 
+def _columns(many: MultiHot) -> tuple[str, ...]:
+    return (one,) if (one := many.column) else tuple(many.columns)
+
+
 class Declared(_Part):
     """What the model reads. `views`: every number that a feature view put into the training set, by its kind."""
 
@@ -160,6 +164,14 @@ class Declared(_Part):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two inputs are called {twice[0]}: give one of them a name of its own (name: ...)")
+        columns = [one.column for one in self.numeric]
+        read = {*columns, *(one.column for one in self.categorical), *(c for one in many for c in _columns(one))}
+        if self.label in read or (self.weight and self.weight in read):
+            told = self.label if self.label in read else self.weight
+            raise ValueError(f"{told} is the label or the weight and an input too: the model would read the answer")
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise ValueError(f"numeric names {twice[0]} twice")
         for one in many:
             for field in ("shares", "target"):
                 wanted = getattr(one, field, "")

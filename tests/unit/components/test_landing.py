@@ -87,6 +87,13 @@ def test_times_are_read_as_utc(text: str | int, tmp_path: Path) -> None:
     assert landed(tmp_path / "lake", "impressions", "epoch_ms(event_time)") == [(1769860800000,)]
 
 
+def test_a_whole_number_that_pandas_wrote_as_a_float_is_one(tmp_path: Path) -> None:
+    source = tmp_path / "events.jsonl"
+    source.write_text(json.dumps({**impression(1), "position": 2.0}) + "\n")
+    assert land_file(source, tmp_path / "lake").quarantined == {}
+    assert landed(tmp_path / "lake", "impressions", "position") == [(2,)]
+
+
 def test_lines_that_have_landed_land_no_second_time(tmp_path: Path) -> None:
     source = tmp_path / "events.jsonl"
     source.write_text("".join(json.dumps(impression(number)) + "\n" for number in range(3)))

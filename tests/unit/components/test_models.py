@@ -176,6 +176,18 @@ def test_a_declared_column_that_is_missing_is_named(tmp_path: Path) -> None:
         fit_inputs(parse_config({"inputs": {"categorical": ["city"]}}), [train])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"numeric": ["label", "price"]}, "label is the label or the weight and an input too"),
+        ({"numeric": ["price", "price"]}, "numeric names price twice"),
+    ],
+)
+def test_inputs_that_hold_the_answer_or_stand_twice_are_refused(inputs: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_config({"inputs": inputs})
+
+
 def test_integers_given_as_texts_are_refused(tmp_path: Path) -> None:
     """Their hashes would all be unknown ids, and nobody would see it."""
     train, _ = sets(tmp_path)

@@ -64,6 +64,13 @@ def test_landed_events_and_plain_tables_give_the_same_samples(tmp_path: Path) ->
     assert {"label", "click_id", "conversion_value", "sampling_rate"} <= set(shared)
 
 
+def test_a_day_without_a_click_has_negatives_alone(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("click_id,request_id,item_id,event_time\n")
+    tables = {"impressions": write(tmp_path, "impressions", shown(3)), "clicks": str(tmp_path / "clicks.csv")}
+    join_events(tables, tmp_path / "s.parquet")
+    assert labels(tmp_path / "s.parquet") == {"r0": 0, "r1": 0, "r2": 0}
+
+
 def test_a_late_click_corrects_its_label_in_the_next_run(tmp_path: Path) -> None:
     tables = {"impressions": write(tmp_path, "impressions", shown(3)), "clicks": write(tmp_path, "clicks", clicked(1))}
     join_events(tables, tmp_path / "s.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from tidegate_components.models.config import ConfigError
 from tidegate_components.models.inputs import VIEWS_KEY, TrainingSetError
-from tidegate_components.training.backtest import split_days
+from tidegate_components.training.backtest import _check_same, split_days
 from tidegate_components.training.tuning import Search, read_space, search, trials_of
 from tidegate_pipelines.cli import app
 from unit.components.ranking_case import config, sets, table
@@ -41,6 +42,20 @@ def test_a_search_goes_on_until_so_many_trials_ended(tmp_path: Path) -> None:
     assert values == sorted(values)
     assert all(set(trial.settings) == set(SPACE) for trial in found)
     assert len(trials_of(given)) == 3
+
+
+def test_a_journal_is_gone_on_with_by_its_own_search_alone(tmp_path: Path) -> None:
+    given = wanted(tmp_path)
+    search(given, 1, 1, lambda _: None)
+    for other, what in (
+        (replace(given, config=config("deepfm", epochs=2)), "another config made"),
+        (replace(given, train=given.valid), "another train made"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            search(other, 1, 1, lambda _: None)
+    (tmp_path / "none.yaml").write_text("")
+    with pytest.raises(ConfigError, match="at least one setting"):
+        read_space(tmp_path / "none.yaml", given.config)
 
 
 def test_trials_of_several_processes_share_one_journal(tmp_path: Path) -> None:
@@ -131,3 +146,11 @@ def test_a_single_day_cannot_be_replayed(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["backtest", *map(str, given), "--mode", "full"])
     assert said.exit_code == 2
     assert "expected rows of at least two days" in said.stderr
+
+
+def test_a_backtest_goes_on_with_its_own_configuration_and_data_alone(tmp_path: Path) -> None:
+    pq.write_table(table(30), tmp_path / "rows.parquet")
+    _check_same(config(), tmp_path / "rows.parquet", "event_time", tmp_path / "out")
+    _check_same(config(), tmp_path / "rows.parquet", "event_time", tmp_path / "out")
+    with pytest.raises(ConfigError, match="another config made this one"):
+        _check_same(config("dlrm"), tmp_path / "rows.parquet", "event_time", tmp_path / "out")
