@@ -108,7 +108,7 @@ def _entities(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise BadFeaturesError(
             resource=f"entities {path}", field="content", value=str(error).splitlines()[0],
-            expected="a Parquet file, or some that are alike", remedy="check the path, or write the entities as Parquet",
+            expected="a Parquet file, or some that are alike", remedy="check the path, or write them as Parquet",
         ) from error  # fmt: skip
 
 

@@ -41,7 +41,18 @@ Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Defaul
 Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API objects for machines.")]
 Kind = TypeVar("Kind", bound=Resource)
-Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.")]
+
+
+def _names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For completion: the ModelDeployments that are there."""
+    try:
+        found = Connection(ctx.params.get("namespace")).read("ModelDeployment", None)
+    except TidegateError:
+        return []
+    return [name for body in found if (name := str(body["metadata"]["name"])).startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(help="Name of the ModelDeployment.", autocompletion=_names)]
 
 
 def _print_version(asked: bool) -> None:

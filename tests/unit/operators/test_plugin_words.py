@@ -26,6 +26,7 @@ from tidegate_api.model_deployment import (
     Verdict,
 )
 from tidegate_api.resource import Condition
+from tidegate_operators.cli import completion
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import Sheet, age, deployments_sheet, history_sheet, print_sheet, views_sheet
 from tidegate_operators.rollout.source import revision_of
@@ -277,3 +278,15 @@ def test_every_verb_shows_an_example(run: Run, verb: str) -> None:
 
 def test_the_version_is_told(run: Run) -> None:
     assert run(Shop(), "--version").stdout.startswith("kubectl-tidegate ")
+
+
+def test_kubectl_completes_verbs_and_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("_TYPER_COMPLETE_ARGS", "_TYPER_COMPLETE_FISH_ACTION", "_KUBECTL_TIDEGATE_COMPLETE"):
+        monkeypatch.setenv(name, "")  # is taken back after the test
+    for words, wanted in ((["pro"], "promote"), (["watch", "--until"], "--until-done")):
+        monkeypatch.setattr("sys.argv", ["kubectl_complete-tidegate", *words])
+        completion.main()
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition("\t")[0] for line in lines] == [wanted, ":4"]
