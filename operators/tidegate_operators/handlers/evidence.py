@@ -174,10 +174,9 @@ def _strange(
     points = len(_with_past(look.grid))
     for name, revision in zip(_SIDES, (look.stable, look.canary), strict=True):
         first, second, count = (totals(part, revision, points) for part in (events, squares, trials))
-        failure = too_many_events(metric, name, first, count) if metric.ratio else None
-        failure = (
-            not_squares(metric, name, Tally(events=first, squares=second, trials=count)) if metric.mean else failure
-        )
+        counted = Tally(events=first, squares=second, trials=count)
+        failure = too_many_events(metric, name, counted) if metric.ratio else None
+        failure = not_squares(metric, name, counted) if metric.mean else failure
         if failure is not None:
             return failure
     return None

@@ -194,11 +194,12 @@ def _reconcile(key: Key, body: dict[str, Any], neighbours: Neighbours, aliases: 
 def _cannot_read(body: dict[str, Any], error: TidegateError, neighbours: Neighbours) -> timedelta:
     """An object that the API server let in and this release refuses: said by Event, and by a status where it has none.
 
-    One that it has tells of what serves, and is left as it is.
+    A status that tells of what serves is left as it is.
     """
     resource, now = Resource.model_validate(body), datetime.now(UTC)
     neighbours.cluster.announce(resource, Announcement("Warning", "InvalidSpec", str(error)), now)
-    if not body.get("status", {}).get("conditions"):
+    known = body.get("status", {}).get("conditions", [])
+    if all(condition.get("reason") == "InvalidSpec" for condition in known):
         generation = resource.metadata.generation
         said = {"reason": "InvalidSpec", "message": str(error), "observed_generation": generation}
         ready = Condition(type="Ready", status="False", last_transition_time=now, **said)

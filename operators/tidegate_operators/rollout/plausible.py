@@ -50,11 +50,11 @@ def not_an_estimate(
     return None
 
 
-def too_many_events(metric: Metric, side: str, events: float, trials: float) -> Failure | None:
+def too_many_events(metric: Metric, side: str, counted: Tally) -> Failure | None:
     """More events than trials: the share is taken for 1 on both sides, which nobody tells apart."""
-    if events <= trials * (1 + _SLACK):
+    if counted.events <= counted.trials * (1 + _SLACK):
         return None
-    said = f"{side} has {events:.0f} events in {trials:.0f} trials"
+    said = f"{side} has {counted.events:.0f} events in {counted.trials:.0f} trials"
     remedy = "an event is counted once, and its trial too: correct ratio in spec.analysis (are the two swapped?)"
     return Failure("ImpossibleCounts", f"Metric {metric.name}: {said}; {remedy}")
 

@@ -47,10 +47,10 @@ def test_an_estimate_without_a_standard_error_or_a_sample_is_none(row: tuple[flo
 
 
 def test_more_events_than_trials_are_told() -> None:
-    failure = too_many_events(CTR, "stable", 812.0, 230.0)
+    failure = too_many_events(CTR, "stable", Tally(events=812.0, trials=230.0))
     assert failure is not None
     assert "stable has 812 events in 230 trials" in failure.message
-    assert too_many_events(CTR, "stable", 230.0, 230.0) is None
+    assert too_many_events(CTR, "stable", Tally(events=230.0, trials=230.0)) is None
 
 
 def test_a_sum_of_squares_that_no_numbers_have_is_told() -> None:
