@@ -49,7 +49,7 @@ def api_server(binaries: Path) -> Component:
         audit_policy_file=_AUDIT_POLICY,
         audit_log_path=paths.logs() / "audit.log",
         audit_log_maxsize=50,
-        audit_log_maxbackup=1,
+        audit_log_maxbackup=5,
         **_aggregation(pki),
         **_towards_kubelet(pki),
     )

@@ -198,9 +198,14 @@ class Live:
             self.cluster.kubectl.run("rollout", "status", "-n", _SYSTEM, f"deployment/{deployment}", "--timeout=120s")
 
     def leader(self) -> str:
-        """The operator that leads."""
-        lease = self.cluster.kubectl.get("lease", "tidegate-operator", "-n", _SYSTEM)
-        return str(lease["spec"]["holderIdentity"])
+        """The operator that leads; waits while one that was killed by another test has let go."""
+
+        def holder() -> str:
+            lease = self.cluster.kubectl.get("lease", "tidegate-operator", "-n", _SYSTEM)
+            return str(lease["spec"].get("holderIdentity") or "")
+
+        self.cluster.wait(lambda: (bool(holder()), "nobody leads"), 60, "an operator leads")
+        return holder()
 
     def pods(self, name: str) -> list[dict[str, Any]]:
         """The servers' pods, those that are going included."""
