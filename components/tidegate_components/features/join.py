@@ -11,7 +11,7 @@ from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import connect
 from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.source import Connection, cut_to_micros, misfit, open_source, view_error
+from tidegate_components.features.source import Connection, cut_to_micros, misfit, naming_values, open_source
 from tidegate_components.features.spark import Computing, spark_features
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, events_query, micros, quoted, range_query
 from tidegate_components.features.values import arrow_type
@@ -81,16 +81,12 @@ def check_values(db: Connection, view: FeatureView) -> None:
 
     Raises BadFeaturesError where a value does not fit its feature's type.
     """
-    import duckdb
-
     keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
     newest = f"SELECT tg_at, {keys} FROM ({events_query(view)}) ORDER BY tg_at DESC LIMIT 1"  # noqa: S608
     entities = f"SELECT CAST(1 AS BIGINT) AS tg_row, tg_at + 1 AS tg_as_of, {keys} FROM ({newest})"  # noqa: S608
-    try:
+    with naming_values(view):
         db.execute(f"CREATE OR REPLACE TEMP TABLE entities AS {entities}")
         db.execute(range_query(view)).fetchall()
-    except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _check_entities(entities: pa.Table, timestamp: str, views: Sequence[FeatureView], name: str) -> None:
@@ -148,14 +144,10 @@ def _check_key(db: Connection, key: JoinKey, given: str, name: str) -> None:
 
 
 def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:
-    import duckdb
-
-    try:
+    with naming_values(view):
         if as_known and view.spec.source.created_timestamp:  # else an event is known when it happens
             return db.sql(f"SELECT * FROM ({as_of_query(view, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
         return features_as_of(db, view, part)
-    except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _bad(name: str, field: str, value: object, expected: str, remedy: str) -> BadFeaturesError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from tidegate_components.features.encoding import StoredValue, from_micros, to_m
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
 from tidegate_components.features.replay import logged_consistency
-from tidegate_components.features.source import Connection, open_source, view_error
+from tidegate_components.features.source import Connection, naming_values, open_source, view_error
 from tidegate_components.features.spark import spark_features
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
 from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
@@ -154,7 +153,7 @@ def materialize(
     before = store.watermark(view)
     first, last = to_micros(start) if start else None, to_micros(end)
     _check_interval(view, first, last)
-    with connect() as db, _naming(view):
+    with connect() as db, naming_values(view):
         files = open_source(db, view, claims)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
@@ -168,17 +167,6 @@ def materialize(
     quality = failed_expectations(view, statistics)
     checked = (statistics, quality, logged_consistency(view, start, claims))
     return Materialized(watermark, rows, begin, end, newest_time, view.schema_hash, *checked)
-
-
-@contextmanager
-def _naming(view: FeatureView) -> Iterator[None]:
-    """What DuckDB says of the source's values becomes a fault of the view."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def _statistics(db: Connection, view: FeatureView, values: pa.Table) -> tuple[FeatureStatistics, ...]:

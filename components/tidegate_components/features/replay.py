@@ -23,7 +23,14 @@ from tidegate_components.features.encoding import to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.serving import as_of_column, stored_column
-from tidegate_components.features.source import Connection, cut_to_micros, event_files, open_source, reading, view_error
+from tidegate_components.features.source import (
+    Connection,
+    cut_to_micros,
+    event_files,
+    naming_values,
+    open_source,
+    reading,
+)
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, cast_or_default, in_micros, quoted
 from tidegate_components.storage import resolve
 
@@ -148,12 +155,10 @@ def logged_consistency(
 def _replay_view(
     db: Connection, log: str, columns: list[str], view: FeatureView, claims: dict[str, Path] | None
 ) -> ViewReplay:
-    import duckdb
-
     _check(log, columns, view)
     open_source(db, view, claims)
     stored = stored_column(view.metadata.name)
-    try:
+    with naming_values(view):
         db.execute(f"CREATE OR REPLACE TEMP TABLE logged AS {_logged(view, stored in columns)}")
         keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
         db.execute(
@@ -161,8 +166,6 @@ def _replay_view(
             f"SELECT tg_row, coalesce(tg_held_at, tg_asked) AS tg_as_of, {keys} FROM logged"
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE offline AS {_recomputed(view)}")
-    except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
     rows, unstored, *ages = db.execute(_STALENESS).fetchall()[0]
     features = [_replay_feature(db, view, i, feature) for i, feature in enumerate(view.spec.features)]
     return ViewReplay(view.metadata.name, rows, unstored, dict(zip(("p50", "p95", "max"), ages, strict=True)), features)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +16,17 @@ from tidegate_components.features.sql import SQL_TYPES, bound_query, events_quer
 from tidegate_components.features.sql_reads import check_reads
 from tidegate_components.storage import parquet_files, resolve
 
-__all__ = ["cut_to_micros", "event_files", "load_view", "load_views", "misfit", "open_source", "reading", "view_error"]
+__all__ = [
+    "cut_to_micros",
+    "event_files",
+    "load_view",
+    "load_views",
+    "misfit",
+    "naming_values",
+    "open_source",
+    "reading",
+    "view_error",
+]
 
 _KEEP_VALUES = ("sum", "min", "max", "last")
 
@@ -222,6 +233,17 @@ def _named_columns(view: FeatureView) -> list[tuple[str, str]]:
         for f in spec.features
         if f.aggregate and f.aggregate.column
     ]
+
+
+@contextmanager
+def naming_values(view: FeatureView) -> Iterator[None]:
+    """What DuckDB says of values that do not fit their declared types becomes a fault of the view."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
 
 
 def view_error(view: FeatureView, field: str, value: object, expected: str) -> TidegateError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate_components.models.arrays import bad_set, integer_ids, is_text, numbers_of, schema_of
 from tidegate_components.models.config import Categorical
-from tidegate_components.models.inputs import HISTORY, VIEWS_KEY, Bag, Inputs, Kind, Numeric
+from tidegate_components.models.inputs import HISTORY, VIEWS_KEY, Bag, Inputs, Kind, Numeric, TrainingSetError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,14 +164,18 @@ def check_sets(config: Config, train_sets: Sequence[Path], valid: Path) -> None:
                 _check_kinds(config.inputs, file)
 
 
-def _check_number(column: str, path: Path, wanted: str) -> None:
+def _is_number(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _check_number(column: str, path: Path, wanted: str) -> None:
     schema = schema_of(path)
     if column not in schema.names:
         raise bad_set(path, "columns", schema.names, f"a column {column}")
     kind = schema.field(column).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    if not _is_number(kind):
         raise bad_set(path, column, str(kind), wanted, "correct the column, or name another in the configuration")
 
 
@@ -202,7 +206,7 @@ def _check_kinds(declared: Declared, path: Path) -> None:
     schema = schema_of(path)
     for one in declared.numeric:
         kind = schema.field(one.column).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        if not _is_number(kind):
             raise bad_set(path, one.column, str(kind), "numbers, as inputs.numeric reads them", _KIND)
     every: list[Categorical | MultiHot] = [*declared.categorical, *_many(declared)]
     for ids in every:
@@ -331,34 +335,37 @@ def _facts(declared: Declared, paths: Sequence[Path]) -> dict[str, float]:
     for one in declared.numeric:
         raw = f"coalesce(nullif({quoted(one.column)}::DOUBLE, 'nan'::DOUBLE), {one.missing})"
         seen = f"ln(1 + greatest({raw}, 0))" if one.transform == "log1p" else raw
-        wanted |= {f"mean {one.column}": f"avg({seen})", f"std {one.column}": f"stddev_pop({seen})"}
+        infinite = f"coalesce(isinf({quoted(one.column)}::DOUBLE), false)"
+        finite = f"FILTER (NOT {infinite})"  # an infinity is told below; DuckDB would only say that it overflows
+        wanted |= {f"mean {one.column}": f"avg({seen}) {finite}", f"std {one.column}": f"stddev_pop({seen}) {finite}"}
+        wanted[f"infinite {one.column}"] = f"bool_or({infinite})"
     every: list[Categorical | MultiHot] = [*declared.categorical, *_many(declared)]
     for ids in every:
         if ids.lookup == "identity" and ids.rows is None and not getattr(ids, "shares", ""):
             wanted |= {f"max {column}": _greatest(column, bool(ids.column), paths[0]) for column in _sources(ids)}
     if not wanted:
         return {}
-    _check_finite([one.column for one in declared.numeric], paths)
     files = ", ".join(literal(path) for one in paths for path in _files(one))
     found = connect().execute(f"SELECT {', '.join(wanted.values())} FROM read_parquet([{files}])").fetchone()  # noqa: S608
-    return {name: float(value or 0) for name, value in zip(wanted, found or (), strict=True)}
+    facts = {name: float(value or 0) for name, value in zip(wanted, found or (), strict=True)}
+    for one in declared.numeric:
+        if facts[f"infinite {one.column}"]:
+            raise _infinite(one.column, paths)
+    return facts
 
 
-def _check_finite(columns: Sequence[str], paths: Sequence[Path]) -> None:
-    """Raise TrainingSetError where a number is infinite, by file, column and row; NaN is a missing one."""
+def _infinite(column: str, paths: Sequence[Path]) -> TrainingSetError:
+    """Where the first infinite number of a column stands, by file and row."""
     from tidegate_components.duck import connect, literal, quoted
 
-    if not columns:
-        return
     db = connect()
     for file in (file for path in paths for file in _files(path)):
-        parts = ", ".join(f"bool_or(isinf({quoted(column)}::DOUBLE))" for column in columns)
-        found = db.execute(f"SELECT {parts} FROM read_parquet({literal(file)})").fetchone() or ()  # noqa: S608
-        for column in (column for column, infinite in zip(columns, found, strict=True) if infinite):
-            rows = f"read_parquet({literal(file)}, file_row_number = true)"
-            query = f"SELECT min(file_row_number) + 1 FROM {rows} WHERE isinf({quoted(column)}::DOUBLE)"  # noqa: S608
-            (row,) = db.execute(query).fetchone() or ("?",)
-            raise bad_set(file, f"column {column} in row {row}", "infinity", "a finite number, or none", _NUMBER)
+        rows = f"read_parquet({literal(file)}, file_row_number = true)"
+        query = f"SELECT min(file_row_number) + 1 FROM {rows} WHERE isinf({quoted(column)}::DOUBLE)"  # noqa: S608
+        (row,) = db.execute(query).fetchone() or (None,)
+        if row is not None:
+            return bad_set(file, f"column {column} in row {row}", "infinity", "a finite number, or none", _NUMBER)
+    raise AssertionError("an infinity that no file has")
 
 
 def _sources(ids: Categorical | MultiHot) -> Sequence[str]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from tidegate_api.hashes import content_hash
 from tidegate_components.duck import connect, key_values, literal, quoted
 from tidegate_components.models.arrays import bad_set, schema_of
-from tidegate_components.models.config import Config, ConfigError
+from tidegate_components.models.config import Config
 from tidegate_components.storage import content_digest, parquet_files, replacing
+from tidegate_components.training.identity import check_identity
 
 if TYPE_CHECKING:
     from tidegate_components.models.scoring import Scorer
@@ -112,14 +113,8 @@ def _check_same(config: Config, data: Path, timestamp: str, out: Path) -> None:
     """Days that are done are kept, so they must be of this configuration and this data. Raises ConfigError."""
     mark = out / "backtest.json"
     now = {"config": content_hash(config.model_dump(mode="json")), "data": content_digest(data), "timestamp": timestamp}
-    before = json.loads(mark.read_text()) if mark.is_file() else {}
-    if before != now and (before or (out / "days").is_dir()):
-        other = ", ".join(name for name, value in now.items() if before.get(name) != value)
-        raise ConfigError(
-            resource="tidegate backtest", field="--out", value=str(out),
-            expected=f"a new folder, or a backtest of the same configuration and data (another {other} made this one)",
-            remedy="name another folder, or remove this one",
-        )  # fmt: skip
+    before = json.loads(mark.read_text()) if mark.is_file() else None
+    check_identity("tidegate backtest", out, before, now, kept=(out / "days").is_dir())
     with replacing(mark) as beside:
         beside.write_text(json.dumps(now))
 

@@ -23,6 +23,7 @@ from tidegate_api.hashes import content_hash
 from tidegate_components.json_values import plain
 from tidegate_components.models.config import Config, ConfigError, parse_config, with_settings
 from tidegate_components.storage import content_digest, replacing
+from tidegate_components.training.identity import check_identity
 
 if TYPE_CHECKING:
     import optuna
@@ -220,14 +221,7 @@ def _check_same(wanted: Search, study: optuna.Study) -> None:
     parts = {name: value for name, value in _written(wanted).items() if name not in ("train", "valid", "out")}
     parts |= {"train": content_digest(wanted.train), "valid": content_digest(wanted.valid)}
     now = {name: content_hash(value) for name, value in parts.items()}
-    before = study.user_attrs.get(_IDENTITY)
-    if before != now and (before is not None or study.trials):
-        other = ", ".join(name for name, value in now.items() if (before or {}).get(name) != value)
-        raise ConfigError(
-            resource="search", field="--out", value=str(wanted.out),
-            expected=f"a new folder, or the journal of the same search (another {other} made this one)",
-            remedy="name another folder, or remove this one",
-        )  # fmt: skip
+    check_identity("search", wanted.out, study.user_attrs.get(_IDENTITY), now, kept=bool(study.trials))
     study.set_user_attr(_IDENTITY, now)
 
 

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus, ResolvedModel, RevisionStatus
 from tidegate_api.resource import Condition
+from tidegate_operators.rollout.course import server_of
 from tidegate_operators.rollout.gates import feature_gate
-from tidegate_operators.rollout.observed import NO_SERVER, Announcement, Decision, Failure, Observed
+from tidegate_operators.rollout.observed import Announcement, Decision, Failure, Observed
 
 __all__ = ["announce_changes", "summarize", "with_transition_times"]
 
@@ -145,7 +146,7 @@ def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision
     status = decision.status
     rejected = Failure("Rejected", status.message or "") if _is_turned_away(status) and not status.canary else None
     neighbour = observed.routes.failure or _lasting(observed.model_failure) or _lasting(observed.metrics_failure)
-    stable = observed.servers.get(status.stable.hash, NO_SERVER).stuck if status.stable else None
+    stable = server_of(observed, status.stable.hash).stuck if status.stable else None
     failure = (
         observed.refusal
         or decision.blocked
@@ -161,7 +162,7 @@ def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision
 
 def _meanwhile(observed: Observed, status: ModelDeploymentStatus) -> str:
     """Of a rollout whose pods do not start: it has time until its deadline, and then it is drained."""
-    canary = observed.servers.get(status.canary.revision.hash, NO_SERVER).stuck if status.canary else None
+    canary = server_of(observed, status.canary.revision.hash).stuck if status.canary else None
     return f"Until progressDeadline it may still come: {canary.message}" if canary else "Nothing stands in the way."
 
 
@@ -184,7 +185,7 @@ def _overdue(
     canary = status.canary
     if canary is None or status.stable is not None or now - canary.started_at <= deployment.spec.progress_deadline:
         return None
-    failure = observed.servers.get(canary.revision.hash, NO_SERVER).failure
+    failure = server_of(observed, canary.revision.hash).failure
     return failure or Failure("InsufficientEvidence", status.message or "")
 
 
@@ -197,7 +198,7 @@ def _progressing(observed: Observed, decision: Decision, now: datetime) -> Condi
     if status.canary is None:
         idle = Failure("NoRollout", status.verdict.message if status.verdict else "No rollout is under way.")
         return _condition("Progressing", False, idle, "", "", now)
-    failure = observed.servers.get(status.canary.revision.hash, NO_SERVER).failure or observed.routes.broken
+    failure = server_of(observed, status.canary.revision.hash).failure or observed.routes.broken
     return _condition("Progressing", failure is None, failure, "RolloutUnderWay", status.message or "", now)
 
 
@@ -206,7 +207,7 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
         return _condition(
             "Ready", False, Failure("NoStableRevision", status.message or "Nothing serves yet."), "", "", now
         )
-    server = observed.servers.get(status.stable.hash, NO_SERVER)
+    server = server_of(observed, status.stable.hash)
     stuck = server.stuck
     why = f" One does not start: {stuck.message}" if stuck else ""
     message = f"{server.ready} pods of {status.stable.title} are ready.{why}"
@@ -216,7 +217,7 @@ def _ready(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> 
 
 def _is_cut_off(observed: Observed, stable: RevisionStatus) -> bool:
     """Whether requests do not reach stable: it has no pod, or the gateway will not have its routes."""
-    return observed.servers.get(stable.hash, NO_SERVER).ready == 0 or observed.routes.broken is not None
+    return server_of(observed, stable.hash).ready == 0 or observed.routes.broken is not None
 
 
 def _phase(deployment: ModelDeployment, observed: Observed, status: ModelDeploymentStatus) -> str:
