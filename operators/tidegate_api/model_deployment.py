@@ -195,8 +195,9 @@ class ModelDeployment(Resource):
             "metadata.name must have at most 54 characters: a revision's hash is added to it",
         ),
         rule(
-            "!self.metadata.name.matches('-(grpc|preview|versioned|unjudged)$')",
-            "metadata.name must not end in -grpc, -preview, -versioned or -unjudged: routes and Services are called so",
+            "!self.metadata.name.matches('-(grpc|preview|versioned|moving|unjudged)$')",
+            "metadata.name must not end in -grpc, -preview, -versioned, -moving or -unjudged: "
+            "routes and Services are called so",
         ),
         rule(
             "!has(self.spec.runtime.alsoServe) || self.spec.runtime.alsoServe.all(m, m.name != ("

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,5 +161,34 @@ def test_what_somebody_takes_from_under_a_deployment_is_put_back(shop: Live, tra
         nowhere = {"gatewayRef": {"name": "nowhere", "namespace": "gateways"}}
         shop.deploy(name, registry(name), **spec, routing=nowhere)
         said = shop.wait_for_reason("modeldeployment", name, "Stalled", "GatewayNotFound")
-        assert "until then the routes stay with Gateway gateways/public" in said["message"]
+        assert "Until then the routes stay with Gateway gateways/public" in said["message"]
         assert ask(shop, shop.host(name), line) == 200
+
+
+def test_a_hostname_that_somebody_has_is_taken_once_it_is_free_without_a_lost_request(
+    shop: Live, trained: Trained, bodies: Path, tmp_path: Path
+) -> None:
+    name, line = "mover", bodies.read_text().splitlines()[0]
+    spec: dict[str, Any] = {"scaling": SCALING, "analysis": {"metrics": []}}
+    wanted = f"wanted.{shop.namespace}.example.com"
+    kubectl, cluster = shop.cluster.kubectl, shop.cluster
+    with deployed(shop, trained, name, **spec):
+        ours = next(body for body in cluster.get("httproutes")["items"] if body["metadata"]["name"] == name)
+        rival = {key: ours[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": "rival"}}
+        cluster.apply(rival | {"spec": ours["spec"] | {"hostnames": [wanted]}})
+        taken = lambda: (ask(shop, wanted, line) == 200, "the rival does not answer")  # noqa: E731
+        cluster.wait(taken, 30, "the rival has the hostname")
+        with traffic(shop.target(name), bodies, RATE, LONGEST, tmp_path / "counts.json") as running:
+            routing = {"hostnames": [shop.host(name), wanted], "grpcHostnames": [f"grpc.{shop.host(name)}"]}
+            patch = {"spec": {"routing": routing}}
+            kubectl.run("patch", "md", name, "-n", shop.namespace, "--type=merge", "-p", json.dumps(patch))
+            said = shop.wait_for_reason("modeldeployment", name, "Stalled", "RuleMatchConflict")
+            assert f"({wanted})" in said["message"]
+            assert "HTTPRoute rival has a hostname of these too" in said["message"]
+            assert shop.condition("modeldeployment", name, "Ready")["status"] == "True"
+            kubectl.run("delete", "httproute", "rival", "-n", shop.namespace)
+            shop.wait_for_reason("modeldeployment", name, "RoutesAccepted", "Accepted")
+            assert ask(shop, wanted, line) == 200
+            all_answered(running, shop, 500)
+        names = {route["metadata"]["name"] for route in cluster.get("httproutes")["items"]}
+        assert f"{name}-moving" not in names

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus
+from tidegate_api.model_deployment import HistoryEntry, ModelDeployment, ModelDeploymentStatus, Routing
 from tidegate_operators.adapters.errors import NeighbourError, RefusedError
 from tidegate_operators.handlers.apply import Body, Name, apply_all, standing
 from tidegate_operators.handlers.metrics import count_verdict
@@ -18,7 +18,7 @@ from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from tidegate_operators.resources.routes import ROUTE_KINDS, route_objects
 from tidegate_operators.resources.server import server_name, server_objects, unjudged_service
 from tidegate_operators.rollout.decide import decide
-from tidegate_operators.rollout.observed import Announcement, Decision, Routes
+from tidegate_operators.rollout.observed import Announcement, Decision
 from tidegate_operators.rollout.summary import announce_changes, summarize
 
 __all__ = ["apply_decision", "owned", "reconcile"]
@@ -40,7 +40,7 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     present = owned(deployment, neighbours)
     observed = observe(deployment, present, neighbours, now)
     decision = decide(deployment, observed, now)
-    refusal = apply_decision(_where_it_serves(deployment, observed.routes), decision, present, neighbours)
+    refusal = apply_decision(deployment, decision, present, neighbours, observed.routes.stays)
     observed = replace(observed, refusal=refusal.failure if refusal else None)
     status = summarize(deployment, observed, decision, now)
     changes = announce_changes(deployment.status.conditions, status.conditions)
@@ -58,14 +58,6 @@ def reconcile(deployment: ModelDeployment, neighbours: Neighbours, now: datetime
     return min(waits)
 
 
-def _where_it_serves(deployment: ModelDeployment, routes: Routes) -> ModelDeployment:
-    """The deployment with the Gateway that its routes stay with, while the one it names is not there."""
-    if routes.stays_with is None:
-        return deployment
-    routing = deployment.spec.routing.model_copy(update={"gateway_ref": routes.stays_with})
-    return deployment.model_copy(update={"spec": deployment.spec.model_copy(update={"routing": routing})})
-
-
 def _about(status: ModelDeploymentStatus, said: Announcement) -> Announcement:
     """What a condition says is of the canary; without one, of stable."""
     revision = status.canary.revision if status.canary else status.stable
@@ -79,10 +71,15 @@ def owned(deployment: ModelDeployment, neighbours: Neighbours) -> dict[Name, Bod
 
 
 def apply_decision(
-    deployment: ModelDeployment, decision: Decision, present: Mapping[Name, Body], neighbours: Neighbours
+    deployment: ModelDeployment,
+    decision: Decision,
+    present: Mapping[Name, Body],
+    neighbours: Neighbours,
+    stays: Routing | None = None,
 ) -> RefusedError | None:
     """Make what should be, and remove what should not: whoever lost the last of the traffic is gone a look later.
 
+    stays: where the routes stand while the gateway has not taken what the spec asks.
     Returns what the API server would not have.
     """
     objects = [
@@ -92,7 +89,7 @@ def apply_decision(
     ]
     stable = decision.status.stable
     objects += [unjudged_service(deployment, stable)] if stable else []
-    objects += route_objects(deployment, decision.status, decision.weights)
+    objects += route_objects(deployment, decision.status, decision.weights, stays)
     refusal = apply_all(neighbours.cluster, objects, neighbours.applied, present)
     for plan in decision.plans:
         if plan.revived:

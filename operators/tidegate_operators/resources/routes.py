@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tidegate_api.model_deployment import AbTest, ModelDeployment, ModelDeploymentStatus
+from tidegate_api.model_deployment import AbTest, ModelDeployment, ModelDeploymentStatus, Routing
 from tidegate_operators.resources.metadata import DEPLOYMENT_LABEL, metadata
+from tidegate_operators.resources.route_moves import MOVING, hosts_of, hosts_to_prove
 from tidegate_operators.resources.server import GRPC_PORT, HTTP_PORT, unjudged_name
 
 __all__ = ["ROUTE_KINDS", "route_name", "route_objects", "route_weights"]
@@ -37,18 +38,25 @@ def route_weights(body: Mapping[str, Any]) -> dict[str, int]:
 
 
 def route_objects(
-    deployment: ModelDeployment, status: ModelDeploymentStatus, weights: Mapping[str, int]
+    deployment: ModelDeployment, status: ModelDeploymentStatus, weights: Mapping[str, int], stays: Routing | None = None
 ) -> list[Match]:
     """The routes of a deployment; none while nobody has a weight.
 
     weights: percent by revision hash; a revision with 0 is known to the gateway and gets no traffic.
+    stays: where they stay until the gateway has taken what the spec asks, which routes of their own ask of it.
     What takes a path or a host over stands before what gives it up, so that in between both lead there.
     """
     if not any(weights.values()):
         return []
-    plan = _Plan(deployment, status, weights)
+    plan = _Plan(deployment if stays is None else _placed(deployment, stays), status, weights)
     kinds = [ROUTE_KINDS[protocol] for protocol in deployment.spec.routing.protocols]
-    return [route for kind in kinds for route in (*_beside(plan, kind), _main(plan, kind))]
+    routes = [route for kind in kinds for route in (*_beside(plan, kind), _main(plan, kind))]
+    asking = _Plan(deployment, status, weights)
+    return routes + [route for kind in kinds if stays for route in _moving(asking, kind, stays)]
+
+
+def _placed(deployment: ModelDeployment, routing: Routing) -> ModelDeployment:
+    return deployment.model_copy(update={"spec": deployment.spec.model_copy(update={"routing": routing})})
 
 
 class _Plan:
@@ -123,6 +131,14 @@ def _main(plan: _Plan, kind: str) -> Match:
     return _route(plan, kind, "", _hostnames(plan, kind), plan.rules(kind, inference, others))
 
 
+def _moving(plan: _Plan, kind: str, stays: Routing) -> Iterator[Match]:
+    """A route to what is new in the spec, which already leads where the main one does."""
+    hosts = hosts_to_prove(plan.deployment.spec.routing, stays, kind)
+    if hosts is not None:
+        inference, others = _matches(plan, kind)
+        yield _route(plan, kind, MOVING, hosts, plan.rules(kind, inference, others))
+
+
 def _beside(plan: _Plan, kind: str) -> Iterator[Match]:
     """Routes beside the main one: a test's second path, and the way to a preview."""
     if plan.test is not None and kind == "HTTPRoute":
@@ -166,8 +182,7 @@ def _method(name: str) -> Match:
 
 
 def _hostnames(plan: _Plan, kind: str) -> list[str]:
-    routing = plan.deployment.spec.routing
-    return routing.hostnames if kind == "HTTPRoute" else routing.grpc_hostnames
+    return hosts_of(plan.deployment.spec.routing, kind)
 
 
 def _preview_hostnames(plan: _Plan, kind: str) -> list[str]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import (
-    GatewayRef,
     ModelDeploymentStatus,
     ResolvedModel,
     RevisionImages,
     RevisionStatus,
+    Routing,
     Tally,
 )
 
@@ -60,13 +60,13 @@ NO_SERVER = Server(replicas=0, ready=0)
 class Routes:
     """The routes as seen: percent by revision hash (0 too), and whether the gateway has accepted this generation.
 
-    stays_with: the Gateway that they have, while the one that the spec names is not there.
+    stays: the Gateway and hostnames that they have, while the gateway has not taken those that the spec names.
     """
 
     weights: Mapping[str, int] = field(default_factory=dict)
     accepted: bool = False
     failure: Failure | None = None
-    stays_with: GatewayRef | None = None
+    stays: Routing | None = None
 
     @property
     def broken(self) -> Failure | None:

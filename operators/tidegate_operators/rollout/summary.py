@@ -25,7 +25,7 @@ _UNREMARKABLE = {
     "Compatible",
     "Readable",
 }
-_FOR_WANT_OF_TRAFFIC = ("MetricNotSeen", "NotANumber")
+_PASSING = ("MetricNotSeen", "NotANumber", "Waiting")
 # Said by Progressing and the verdict already.
 _FOR_TOOLS = {"Reconciling", "Stalled"}
 
@@ -145,7 +145,8 @@ def _stalled(deployment: ModelDeployment, observed: Observed, decision: Decision
     """For kstatus too: True where what is asked for will not come without somebody doing something."""
     status = decision.status
     rejected = Failure("Rejected", status.message or "") if _is_turned_away(status) and not status.canary else None
-    neighbour = observed.routes.failure or _lasting(observed.model_failure) or _lasting(observed.metrics_failure)
+    neighbours = (observed.routes.failure, observed.model_failure, observed.metrics_failure)
+    neighbour = next(filter(None, map(_lasting, neighbours)), None)
     stable = server_of(observed, status.stable.hash).stuck if status.stable else None
     failure = (
         observed.refusal
@@ -174,7 +175,7 @@ def _is_turned_away(status: ModelDeploymentStatus) -> bool:
 
 def _lasting(failure: Failure | None) -> Failure | None:
     """What does not pass by itself: a neighbour that is away comes back, and so may traffic, without which 0 / 0."""
-    passes = failure is None or failure.reason.endswith("Unreachable") or failure.reason in _FOR_WANT_OF_TRAFFIC
+    passes = failure is None or failure.reason.endswith("Unreachable") or failure.reason in _PASSING
     return None if passes else failure
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from test_handlers import Memory, neighbours_of
-from test_resources import VIEW
 
+from cluster_in_memory import VIEW, Memory, neighbours_of
 from rollouts import GOOD, START, deployment
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeployment, ModelDeploymentStatus

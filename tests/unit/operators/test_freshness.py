@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from test_resources import VIEW
-
+from cluster_in_memory import VIEW
 from rollouts import START
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus
 from tidegate_operators.freshness.evolution import rule_on

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_resources import VIEW
 from typer.testing import CliRunner, Result
 
+from cluster_in_memory import VIEW
 from rollouts import GOOD, NEXT, START, deployment, revision
 from tidegate_api.annotations import ABORT, PAUSE, PROMOTE, RETRY
 from tidegate_api.feature_view import FeatureView, FeatureViewStatus

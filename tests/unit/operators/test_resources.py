@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster_in_memory import PLATFORM, VIEW
 from rollouts import GOOD, NEXT, deployment, revision
 from tidegate_api.feature_view import FeatureView
 from tidegate_api.model_deployment import ModelDeploymentStatus
@@ -18,7 +19,6 @@ from tidegate_operators.resources.stream import stream_objects
 from tidegate_operators.rollout.source import revision_of
 
 NOBODY = ModelDeploymentStatus()
-PLATFORM = Platform("components:1", "triton:cpu", "triton:gpu", "http://mlflow:5000")
 BOTH = {
     "gatewayRef": {"name": "public"},
     "protocols": ["HTTP", "GRPC"],
@@ -186,21 +186,6 @@ def test_triton_s_repository_and_trace_controls_are_not_routed() -> None:
 def test_nobody_ready_means_no_route() -> None:
     assert route_objects(deployment(), NOBODY, {}) == []
     assert route_objects(deployment(), NOBODY, {revision(GOOD): 0}) == []
-
-
-VIEW = {
-    "apiVersion": "tidegate.dev/v1alpha1",
-    "kind": "FeatureView",
-    "metadata": {"name": "user-activity", "namespace": "shop", "uid": "u-2"},
-    "spec": {
-        "entity": {"name": "user", "joinKeys": [{"name": "user_id", "type": "Int64"}]},
-        "source": {"parquet": {"uri": "pvc://lake/interactions"}, "eventTimestamp": "event_time"},
-        "features": [{"name": "clicks_7d", "type": "Int64", "aggregate": {"function": "count", "window": "7d"}}],
-        "offline": {"uri": "pvc://features/user-activity"},
-        "online": {"redis": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}},
-        "materialization": {"schedule": "*/15 * * * *", "suspend": True},
-    },
-}
 
 
 def test_a_view_is_materialized_now_and_by_schedule_from_the_same_definition() -> None:
