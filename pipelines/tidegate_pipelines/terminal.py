@@ -32,14 +32,20 @@ def speaking(code: int = BAD_INPUT, report: Path | None = None) -> Iterator[None
     """
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, BrokenPipeError):  # whoever read has read enough: click ends quietly
         raise
     except TidegateError as error:
         _end(str(error), FAILED if getattr(error, "transient", False) else code, report)
     except Exception as error:
         if os.environ.get("TIDEGATE_DEBUG"):
             raise
-        _end(f"{type(error).__name__}: {error} (set TIDEGATE_DEBUG=1 for the traceback)", FAILED, report)
+        _end(_unforeseen(error), FAILED, report)
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; name another place, or mend this one"
+    return f"{type(error).__name__}: {error} (set TIDEGATE_DEBUG=1 for the traceback)"
 
 
 def _end(sentence: str, code: int, report: Path | None) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +230,7 @@ def _parts(run: _Run, file: _File) -> Iterator[Path]:
     with _parquet(file.source) as source:
         for number, groups in enumerate(_spans(source, run.form.part_rows)):
             part = folder / f"part-{number:05d}-of-{groups[0]}-{groups[-1]}.parquet"
-            rows = sum(source.metadata.row_group(group).num_rows for group in groups)
+            rows = _rows_of(source, groups)
             if part.exists():
                 run.add(rows, reused=True)
             else:
@@ -251,6 +251,10 @@ def _spans(source: Any, part_rows: int) -> list[list[int]]:
     return spans
 
 
+def _rows_of(source: Any, groups: Iterable[int]) -> int:
+    return sum(source.metadata.row_group(group).num_rows for group in groups)
+
+
 def _score_part(run: _Run, file: _File, source: Any, groups: list[int], part: Path) -> None:
     """Streamed: a batch is read, scored and written before the next."""
     import pyarrow as pa
@@ -258,10 +262,12 @@ def _score_part(run: _Run, file: _File, source: Any, groups: list[int], part: Pa
     schema = _schema(run, file, source.schema_arrow)
     kept = [name for name in schema.names if name != run.form.score]
     columns = list(dict.fromkeys([*kept, *run.model.columns]))
+    before = _rows_of(source, range(groups[0])) if groups else 0
     with _written(part, schema) as writer:
         for batch in source.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns):
             table = pa.Table.from_batches([batch])
-            scores = pa.array(run.model.score(table), pa.float32())
+            scores = pa.array(run.model.score(table, before), pa.float32())
+            before += table.num_rows
             found = [table[name] for name in kept] + [pa.chunked_array([scores])]
             writer.write_table(pa.Table.from_arrays(found, schema=schema))
             run.add(table.num_rows)

@@ -68,15 +68,32 @@ class PackagedModel:
         features = [feature for tensor in self.manifest.inputs for feature in tensor.features]
         return list(dict.fromkeys(feature.list_column or feature.name for feature in features))
 
-    def score(self, table: pa.Table) -> Array:
-        """Probabilities Float32 [N] of N rows, in their order. Raises ScoringError."""
+    def score(self, table: pa.Table, before: int = 0) -> Array:
+        """Probabilities Float32 [N] of N rows, in their order. Raises ScoringError.
+
+        before: rows of the same file before these, so that an error names the file's row.
+        """
         import numpy as np
 
         missing = [column for column in self.columns if column not in table.column_names]
         if missing:
             raise self._unfit("columns", table.column_names, f"a column {missing[0]}", _ADD)
+        for feature in (f for tensor in self.manifest.inputs if tensor.datatype == "FP32" for f in tensor.features):
+            self._check_finite(feature.name, table[feature.name], before)
         parts = [self._scored(table.slice(start, _ROWS)) for start in range(0, table.num_rows, _ROWS)]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+    def _check_finite(self, name: str, column: pa.ChunkedArray, before: int) -> None:
+        """Training takes no infinity, so the model says nothing of one."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not pa.types.is_floating(column.type):
+            return
+        at = pc.index(pc.is_inf(column.cast(pa.float32(), safe=False)), True).as_py()
+        if at >= 0:
+            where = f"{name} in row {before + at + 1}"
+            raise self._unfit(where, column[at].as_py(), "a number, or null where there is none", _FINITE)
 
     def _scored(self, table: pa.Table) -> Array:
         feeds = {tensor.name: self._tensor(tensor, table) for tensor in self.manifest.inputs}
@@ -127,4 +144,5 @@ class PackagedModel:
 
 
 _ADD = "give the columns that model.json names, as the training set had them (`tidegate features join` makes them)"
+_FINITE = "mend the source of the feature, or write null, which the model reads as missing"
 _STRICT = "leave out ids that training never saw, or package the model with --unknown-ids fold"

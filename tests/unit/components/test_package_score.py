@@ -77,6 +77,19 @@ def test_a_table_that_lacks_a_column_or_has_another_kind_is_told_so(model: Packa
         model.score(rows(3).set_column(1, "user_id", pa.array([1, 2, ROWS + 1])))
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e39])
+def test_a_number_beyond_float32_is_named_by_the_row_of_its_file(
+    model: PackagedModel, tmp_path: Path, value: float
+) -> None:
+    table = rows(2500)
+    numbers = table["price"].to_numpy().copy()
+    numbers[2300] = value
+    source = written(table.set_column(3, "price", pa.array(numbers)), tmp_path / "in.parquet")
+    with pytest.raises(ScoringError, match=r"price in row 2301 is .*expected a number, or null"):
+        score_files(model, source, tmp_path / "out.parquet", Form(part_rows=1000))
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_a_damaged_package_scores_nothing(package: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tidegate_pipelines import remote_run
 from tidegate_pipelines.cli import app
-from tidegate_pipelines.terminal import print_json
+from tidegate_pipelines.terminal import print_json, speaking
 from unit.components.servers import redis_server
 
 pytestmark = pytest.mark.xdist_group("pipelines")  # kfp compiles once for all: slow where torch is loaded too
@@ -162,3 +162,18 @@ def test_every_command_explains_itself() -> None:
             done = runner.invoke(app, [group, command, "--help"])
             assert done.exit_code == 0
             assert command == "list" or "Example: tidegate" in done.output
+
+
+def test_a_place_that_cannot_be_written_is_named() -> None:
+    result = runner.invoke(app, ["pipeline", "compile", "ctr_training", "-o", "/proc/nowhere/x.yaml"])
+    assert result.exit_code == 1
+    assert "/proc/nowhere" in result.stderr
+    assert "name another place" in result.stderr
+
+
+def test_a_reader_that_has_read_enough_is_left_to_click_which_ends_quietly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(BrokenPipeError), speaking():
+        raise BrokenPipeError
+    assert capsys.readouterr().err == ""
