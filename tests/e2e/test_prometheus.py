@@ -31,6 +31,13 @@ def test_a_query_that_yields_several_numbers_is_refused(live: Live, moments: int
         Prometheus(live.addresses.prometheus).numbers(TWO_SERIES, [settled + k * STEP for k in range(moments)])
 
 
+def test_the_edges_of_the_gateways_histogram_are_known(live: Live) -> None:
+    now = datetime.now(UTC)
+    selector = 'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name!=""}'
+    edges = Prometheus(live.addresses.prometheus).label_values("le", selector, now - timedelta(minutes=5), now)
+    assert {100.0, float("inf")} <= {float(edge) for edge in edges}
+
+
 def test_a_query_that_is_none_is_refused_with_its_own_words(live: Live) -> None:
     with pytest.raises(NeighbourError, match="correct the metric"):
         Prometheus(live.addresses.prometheus).numbers("sum(", [datetime.now(UTC)])

@@ -32,6 +32,12 @@ class Prometheus:
         found = self._get("query_range", query=selector, start=_unix(grid[0]), end=_unix(grid[-1]), step=step)
         return [_series(item, grid) for item in found["result"]]
 
+    def label_values(self, label: str, selector: str, start: datetime, end: datetime) -> list[str]:
+        """The values that a label has in the series of a selector, over some time."""
+        query = {"match[]": selector, "start": _unix(start), "end": _unix(end)}
+        found: list[str] = self._fetch(f"label/{label}/values", query)
+        return found
+
     def numbers(self, query: str, moments: Sequence[datetime]) -> list[float | None]:
         """What a query that yields one number yields at each moment of an even grid; none where it yields nothing."""
         if len(moments) == 1:
@@ -57,6 +63,10 @@ class Prometheus:
         return float(found["result"][0]["value"][1]) if found["result"] else None
 
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        data: dict[str, Any] = self._fetch(path, parameters)
+        return data
+
+    def _fetch(self, path: str, parameters: dict[str, Any]) -> Any:
         try:
             answer = self._http.get(f"/api/v1/{path}", params=parameters)
             body: dict[str, Any] = answer.json()
@@ -70,8 +80,7 @@ class Prometheus:
             query = parameters.get("query")
             message = f"Prometheus refused the query {query}: {body.get('error')}; correct the metric in spec.analysis"
             raise NeighbourError("QueryRefused", message)
-        data: dict[str, Any] = body["data"]
-        return data
+        return body["data"]
 
 
 def _not_one_number(query: str, what: str) -> NeighbourError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ __all__ = ["read_evidence"]
 _MOST_INTERVALS = 500
 # Counters are looked up from so long before, so that one whose last scrape failed is not taken for a new one.
 _LOOKBACK = timedelta(minutes=5)
+# Counters are there with the first request, and known with the scrape after it.
+_FIRST_SCRAPE = timedelta(minutes=1)
 _SIDES = ("stable", "the canary")
 
 _Row = tuple[float | None, float | None, float | None]
@@ -149,14 +152,12 @@ def _estimate(value: float | None, error: float | None, size: float | None) -> E
 def _answer(look: _Look, metric: Metric, asked: Question) -> tuple[list[Window], Failure | None]:
     events = [series for selector in asked.events for series in _counters(look, selector)]
     trials = [series for selector in asked.trials for series in _counters(look, selector)]
+    if not trials and _has_just_begun(look):
+        return [], None
     if not trials:
         raise NeighbourError("MetricNotSeen", _nothing_there(look, asked))
     if asked.complement and not events:
-        message = (
-            f"Metric {asked.metric}: the gateway has no such bucket edge (query {asked.events[0]}); "
-            "state slowRequests.above as an edge of its latency histogram"
-        )
-        raise NeighbourError("BucketNotFound", message)
+        raise NeighbourError("BucketNotFound", _no_such_edge(look, asked))
     grid, stable, canary = _with_past(look.grid), look.stable, look.canary
     squares = [series for selector in asked.squares for series in _counters(look, selector)]
     if asked.squares:
@@ -165,6 +166,14 @@ def _answer(look: _Look, metric: Metric, asked: Question) -> tuple[list[Window],
         found = windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
     strange = _strange(look, metric, events, squares, trials)
     return [window for window in found if window.start >= look.grid[0]], strange
+
+
+def _has_just_begun(look: _Look) -> bool:
+    """Whether the first request of the rollout may still be on its way to Prometheus: nothing is wrong yet."""
+    canary = look.deployment.status.canary
+    if canary is None or canary.step or canary.weight_since is None:
+        return False
+    return look.grid[-1] - canary.weight_since < _FIRST_SCRAPE
 
 
 def _strange(
@@ -188,6 +197,15 @@ def _nothing_there(look: _Look, asked: Question) -> str:
     return (
         f"Metric {asked.metric} has no samples: Prometheus had no series {selectors} in the last "
         f"{format_duration(since)}; correct the metric in spec.analysis, or see that whoever counts exports both labels"
+    )
+
+
+def _no_such_edge(look: _Look, asked: Question) -> str:
+    edges = look.prometheus.label_values("le", asked.buckets, look.grid[0], look.grid[-1])
+    known = sorted(float(edge) for edge in edges if math.isfinite(float(edge)))
+    return (
+        f"Metric {asked.metric}: the gateway's latency histogram has no such bucket edge (query {asked.events[0]}); "
+        f"state slowRequests.above as one of its edges: {', '.join(format(edge, 'g') for edge in known)} ms"
     )
 
 

@@ -20,13 +20,16 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Profile:
-    """Bare counter selectors with `$track`. `bucket` counts answers at or below `$edge` ms; empty where unseen."""
+    """Bare counter selectors with `$track`. `bucket` counts answers at or below `$edge` ms, one of those of `buckets`;
+    empty where unseen.
+    """
 
     name: str
     requests: str
     failures: tuple[str, ...]
     timed: str = ""
     bucket: str = ""
+    buckets: str = ""
 
 
 CONTOUR = Profile(
@@ -38,6 +41,7 @@ CONTOUR = Profile(
     ),
     timed="envoy_cluster_upstream_rq_time_count{$track}",
     bucket='envoy_cluster_upstream_rq_time_bucket{le=~"$edge",$track}',
+    buckets="envoy_cluster_upstream_rq_time_bucket{$track}",
 )
 TRITON = Profile(
     name="Triton",
@@ -56,7 +60,7 @@ def profile_of(controller: str | None) -> Profile:
 class Question:
     """What to ask Prometheus for one metric. `complement`: what `events` counts are trials without an event.
 
-    Of a mean, `events` sums up the number and `squares` its square.
+    Of a mean, `events` sums up the number and `squares` its square. Of slow requests, `buckets` has all edges.
     """
 
     metric: str
@@ -64,6 +68,7 @@ class Question:
     trials: tuple[str, ...]
     complement: bool = False
     squares: tuple[str, ...] = ()
+    buckets: str = ""
 
 
 def track(deployment: str, revisions: Iterable[str]) -> str:
@@ -86,7 +91,8 @@ def question(metric: Metric, profile: Profile, labels: str, namespace: str) -> Q
         return _question(metric.name, profile.failures, profile.requests, own)
     if metric.slow_requests is not None and profile.bucket:
         bucket = profile.bucket.replace("$edge", _edge(metric.slow_requests.above))
-        return _question(metric.name, (bucket,), profile.timed, own, complement=True)
+        asked = _question(metric.name, (bucket,), profile.timed, own, complement=True)
+        return replace(asked, buckets=profile.buckets.replace("$track", own))
     return None
 
 
