@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,7 +64,7 @@ def _tell_of_the_api_server(view: FeatureView) -> None:
 def _check(view: FeatureView) -> None:
     from tidegate_components.duck import connect
     from tidegate_components.features.join import check_values
-    from tidegate_components.features.source import open_source
+    from tidegate_components.features.source import open_source, rows_left_out
     from tidegate_components.features.stream_messages import MessageReader
 
     if view.spec.source.kafka is not None:
@@ -72,6 +73,12 @@ def _check(view: FeatureView) -> None:
         with connect() as db:
             open_source(db, view)
             check_values(db, view)
+            _tell_left_out(view, rows_left_out(db, view))
+
+
+def _tell_left_out(view: FeatureView, counts: Mapping[str, int]) -> None:
+    for column, rows in counts.items():
+        progress(f"{view.metadata.name}: {rows:,} rows of the source have no {column} and count for nothing")
 
 
 @app.command("join")
@@ -132,6 +139,7 @@ def materialize(
         start, end = _interval(from_, to, incremental)
         found = load_view(view)
         done = _materialize(found, open_online(found, online), start, end, incremental)
+        _tell_left_out(found, done.left_out)
         if report is not None:
             report.write_text(done.to_report())
         if json_:

@@ -10,8 +10,8 @@ while it is still right.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from tidegate_components.features.encoding import StoredValue, from_micros, to_m
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.online import OnlineStore, Watermark, expiry_ms
 from tidegate_components.features.replay import logged_consistency
-from tidegate_components.features.source import Connection, naming_values, open_source, view_error
+from tidegate_components.features.source import Connection, naming_values, open_source, rows_left_out, view_error
 from tidegate_components.features.spark import spark_features
 from tidegate_components.features.sql import as_of_query, events_query, in_micros, quoted
 from tidegate_components.features.statistics import FeatureStatistics, describe, failed_expectations
@@ -48,7 +48,7 @@ class Materialized:
 
     `quality`: how the values fail what the view expects of them, as sentences. `consistency`: values that serving used
     since the interval began, and what is wrong with them. `watermark`: None where no run of this definition reaches the
-    store from the beginning.
+    store from the beginning. `left_out`: by column, rows of the source that lack a key or the time.
     """
 
     watermark: datetime | None
@@ -60,6 +60,7 @@ class Materialized:
     statistics: tuple[FeatureStatistics, ...] = ()
     quality: tuple[str, ...] = ()
     consistency: tuple[int, str] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -75,6 +76,7 @@ class Materialized:
             "watermark": rfc3339(self.watermark) if self.watermark else None,
             "rows": self.rows,
             "interval": {"from": rfc3339(self.start), "to": rfc3339(self.end)},
+            "leftOut": dict(self.left_out),
             "newestEventTime": rfc3339(self.newest_event_time) if self.newest_event_time else None,
             "schemaHash": self.schema_hash,
             "quality": list(self.quality),
@@ -155,6 +157,7 @@ def materialize(
     _check_interval(view, first, last)
     with connect() as db, naming_values(view):
         files = open_source(db, view, claims)
+        left_out = rows_left_out(db, view)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
         values = _values(db, view, files)
@@ -165,7 +168,7 @@ def materialize(
     begin = start or from_micros(min(oldest if oldest is not None else last, last))
     newest_time = from_micros(newest) if newest is not None else None
     quality = failed_expectations(view, statistics)
-    checked = (statistics, quality, logged_consistency(view, start, claims))
+    checked = (statistics, quality, logged_consistency(view, start, claims), left_out)
     return Materialized(watermark, rows, begin, end, newest_time, view.schema_hash, *checked)
 
 

@@ -12,7 +12,7 @@ from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import literal
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, quoted, value_of
+from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, needed_columns, quoted, value_of
 from tidegate_components.features.sql_reads import check_reads
 from tidegate_components.storage import parquet_files, resolve
 
@@ -25,6 +25,7 @@ __all__ = [
     "naming_values",
     "open_source",
     "reading",
+    "rows_left_out",
     "view_error",
 ]
 
@@ -180,6 +181,15 @@ def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
         if found:
             wanted = f"Float64, for its values have fractions, e.g. {found[0]}"
             raise view_error(view, f"features[{feature.name}].type", "Int64", wanted)
+
+
+def rows_left_out(db: Connection, view: FeatureView) -> dict[str, int]:
+    """By column, how many rows of the opened source lack a key or the time, and so count for nothing."""
+    columns = needed_columns(view)
+    origin = f"({view.spec.sql}) AS source" if view.spec.sql is not None else "source"
+    counts = ", ".join(f"count(*) - count({quoted(column)})" for column in columns)
+    found = db.execute(f"SELECT {counts} FROM {origin}").fetchall()[0]  # noqa: S608
+    return {column: count for column, count in zip(columns, found, strict=True) if count}
 
 
 def event_files(path: Path) -> list[Path]:

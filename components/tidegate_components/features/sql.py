@@ -87,9 +87,13 @@ def events_query(view: FeatureView, values: Sequence[str] | None = None) -> str:
         *(f"{value} AS tg_{i}" for i, value in enumerate(map(value_of, spec.features) if values is None else values)),
     ]
     origin = f"({spec.sql})" if spec.sql is not None else "source"
-    needed = [quoted(key.name) for key in spec.entity.join_keys] + [quoted(spec.source.event_timestamp)]
-    there = " AND ".join(f"{column} IS NOT NULL" for column in needed)
+    there = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in needed_columns(view))
     return f"SELECT {', '.join(columns)} FROM {origin} AS source WHERE {there}"  # noqa: S608
+
+
+def needed_columns(view: FeatureView) -> list[str]:
+    """The columns without which a row is no event of any entity, so that it counts for nothing."""
+    return [*(key.name for key in view.spec.entity.join_keys), view.spec.source.event_timestamp]
 
 
 def value_of(feature: Feature) -> str:

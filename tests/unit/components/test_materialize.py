@@ -91,6 +91,14 @@ def test_a_user_who_stops_falls_to_zero_in_an_incremental_run(tmp_path: Path, st
     assert stored(store, view, 1)[0]["count"] == 0
 
 
+def test_rows_without_a_key_or_a_time_are_counted_by_column(tmp_path: Path, store: OnlineStore) -> None:
+    whole = recent(1, 5, 2)
+    events = [whole, *[whole | {"user_id": None}] * 3, whole | {"event_time": None}]
+    done = materialize(make_view(tmp_path, events), store, NOW)
+    assert (done.rows, done.left_out) == (1, {"user_id": 3, "event_time": 1})
+    assert done.to_json()["leftOut"] == {"user_id": 3, "event_time": 1}
+
+
 def test_parts_give_what_one_run_gives(tmp_path: Path, store: OnlineStore) -> None:
     events = [recent(user, hours, hours, hours - user) for user in (1, 2, 3) for hours in (50, 31, 26, 13, 7, 4)]
     once, parts = make_view(tmp_path / "a", events), make_view(tmp_path / "b", events)

@@ -112,7 +112,7 @@ def test_materialize_and_get(tmp_path: Path, shop: Path, monkeypatch: pytest.Mon
         assert [one["feature"] for one in printed.pop("statistics")] == [one[0] for one in reported.pop("statistics")]
         assert printed == reported
         times = {"watermark", "interval", "newestEventTime"}
-        assert set(printed) == times | {"rows", "schemaHash", "quality", "consistency"}
+        assert set(printed) == times | {"rows", "leftOut", "schemaHash", "quality", "consistency"}
         done = runner.invoke(
             app, ["features", "get", "--view", view, "--key", "1", "--key", "999", "--online", url, "--json"]
         )
