@@ -187,7 +187,12 @@ def join(  # noqa: PLR0913, PLR0917 - a command's options
     attribution_window: Annotated[str, typer.Option(help="From a click to its conversion, at most.")] = "7d",
     clock_skew: Annotated[str, typer.Option(help="How much earlier than its impression a click may seem.")] = "5m",
     label_delay: Annotated[str, typer.Option(help="Hold back impressions younger than this.")] = "0s",
-    now: Annotated[str, typer.Option(help="The time that --label-delay counts from; default: newest event.")] = "",
+    now: Annotated[
+        str,
+        typer.Option(
+            help="As of when: --label-delay counts from it, and later events do not count; default: the newest event."
+        ),
+    ] = "",
     negative_rate: Annotated[float, typer.Option(help="Share of the impressions without a click to keep.")] = 1.0,
     json_: Json = False,
 ) -> None:

@@ -3,8 +3,8 @@
 Impressions are one by (request_id, item_id): of repeated ones the earliest counts, ties broken by the other values,
 by column name. A click is one by click_id (or by request, item and time where there is none), a conversion by order,
 item and click (or click and time). A click counts from `skew` before its impression on, since clocks differ; a
-conversion from `skew` before its click to `window` after it, both ends included. Each statement makes one table from
-those before.
+conversion from `skew` before its click to `window` after it, both ends included; neither counts after `now`. Each
+statement makes one table from those before.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Attribution:
 
 _CLICK_KEYS = (("click_id",), ("request_id", "item_id", "event_time"))
 _CONVERSION_KEYS = (("order_id", "item_id", "click_id"), ("order_id", "click_id"), ("click_id", "event_time"))
+_LATER = "{}.event_time > (SELECT now FROM moment)"
+"""Not known at `now`: a run as of a time in the past gives what a run at that time gave."""
 _OF_CLICKS = ("label", "click_time", "click_id", "clicks")
 _OF_CONVERSIONS = ("converted", "conversions", "conversion_time", "conversion_value")
 _OF_SAMPLING = ("sampling_rate", "weight")
@@ -84,9 +86,10 @@ def _once(table: str, columns: Columns, keys: tuple[str, ...]) -> str:
 
 def _clicks(columns: Columns, how: Attribution) -> list[str]:
     click_id = "c.click_id" if "click_id" in columns["clicks"] else "CAST(NULL AS VARCHAR) AS click_id"
+    early, later = f"c.event_time < i.event_time - {_interval(how.skew)}", _LATER.format("c")
     matched = f"""CREATE TABLE matched AS
         SELECT i.request_id, i.item_id, c.event_time AS click_time, {click_id},
-            c.event_time >= i.event_time - {_interval(how.skew)} AS counts
+            {early} AS early, {later} AS later, NOT ({early} OR {later}) AS counts
         FROM impressions_once i JOIN clicks_once c ON c.request_id = i.request_id AND c.item_id = i.item_id"""
     first = """CREATE TABLE first_click AS SELECT request_id, item_id, click_time, click_id, clicks FROM (
         SELECT *, row_number() OVER (PARTITION BY request_id, item_id ORDER BY click_time, click_id) AS place,
@@ -106,7 +109,7 @@ def _attributed(columns: Columns, how: Attribution) -> str:
             {value} AS conversion_value
         FROM conversions_once v JOIN matched m ON v.click_id = m.click_id AND m.counts
             AND v.event_time >= m.click_time - {_interval(how.skew)}
-            AND v.event_time <= m.click_time + {_interval(how.window)}
+            AND v.event_time <= m.click_time + {_interval(how.window)} AND NOT {_LATER.format("v")}
         GROUP BY m.request_id, m.item_id"""
 
 
@@ -177,7 +180,8 @@ COUNTS = {
     "clicks_in": "SELECT count(*) FROM clicks",
     "clicks_repeated": "SELECT (SELECT count(*) FROM clicks) - (SELECT count(*) FROM clicks_once)",
     "clicks_without_impression": "SELECT (SELECT count(*) FROM clicks_once) - (SELECT count(*) FROM matched)",
-    "clicks_before_impression": "SELECT count(*) FROM matched WHERE NOT counts",
+    "clicks_before_impression": "SELECT count(*) FROM matched WHERE early",
+    "clicks_after_now": "SELECT count(*) FROM matched WHERE later",
     "conversions_in": "SELECT count(*) FROM conversions",
     "conversions_repeated": "SELECT (SELECT count(*) FROM conversions) - (SELECT count(*) FROM conversions_once)",
     "conversions_attributed": "SELECT coalesce(sum(conversions), 0)::BIGINT FROM attributed",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tidegate_components.events.attribution import Attribution
 from tidegate_components.events.join import join_events
-from unit.components.join_oracle import Row, samples_of
+from unit.components.join_oracle import Row, known_by, samples_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TIME = pa.timestamp("us", tz="UTC")
@@ -54,12 +54,23 @@ hows = st.builds(Attribution, window=minutes, skew=minutes, delay=minutes, negat
 
 
 @settings(max_examples=60, deadline=None)
-@given(tables=events, how=hows)
-def test_the_join_equals_plain_python(tables: dict[str, list[Row]], how: Attribution) -> None:
-    now = max(row["event_time"] for table in tables.values() for row in table)
+@given(tables=events, how=hows, asked=st.none() | times)
+def test_the_join_equals_plain_python(tables: dict[str, list[Row]], how: Attribution, asked: datetime | None) -> None:
+    now = asked or max(row["event_time"] for table in tables.values() for row in table)
     expected = samples_of(tables, how.window, how.skew, how.delay, now, how.negative_rate)
     with tempfile.TemporaryDirectory() as folder:
-        assert joined(Path(folder), tables, how) == expected
+        assert joined(Path(folder), tables, how, now=asked) == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(tables=events, how=hows, now=times)
+def test_a_run_as_of_a_time_gives_what_a_run_at_that_time_gave(
+    tables: dict[str, list[Row]], how: Attribution, now: datetime
+) -> None:
+    by_then = {name: table if name == "feature_log" else known_by(now, table) for name, table in tables.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        first, later = (joined(Path(folder) / name, t, how, now=now) for name, t in (("a", by_then), ("b", tables)))
+        assert first == later
 
 
 @settings(max_examples=15, deadline=None)
@@ -73,11 +84,13 @@ def test_shuffled_repeated_and_split_events_give_the_same(
         assert joined(Path(folder) / "a", tables, how) == joined(Path(folder) / "b", twice, how, parts=3)
 
 
-def joined(folder: Path, tables: dict[str, list[Row]], how: Attribution, parts: int = 1) -> list[dict[str, Any]]:
+def joined(
+    folder: Path, tables: dict[str, list[Row]], how: Attribution, parts: int = 1, now: datetime | None = None
+) -> list[dict[str, Any]]:
     for name, table in tables.items():
         (folder / name).mkdir(parents=True)
         for part in range(parts):
             schema = pa.schema(list(SCHEMAS[name].items()))
             pq.write_table(pa.Table.from_pylist(table[part::parts], schema), folder / name / f"{part}.parquet")
-    join_events({name: str(folder / name) for name in tables}, folder / "samples.parquet", how)
+    join_events({name: str(folder / name) for name in tables}, folder / "samples.parquet", how, now)
     return list(pq.read_table(folder / "samples.parquet").to_pylist())

@@ -24,12 +24,16 @@ def is_kept(row: Row, rate: float) -> bool:
     return rate == 1 or int(digest[:8], 16) < max(1, round(rate * 2**32))
 
 
+def known_by(now: datetime, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["event_time"] <= now]
+
+
 def samples_of(
     tables: dict[str, list[Row]], window: timedelta, skew: timedelta, delay: timedelta, now: datetime, rate: float
 ) -> list[Row]:
     with_items = any("item_id" in row for row in tables["feature_log"])
-    clicks = first_of_each(tables["clicks"], ("click_id",))
-    orders = first_of_each(tables["conversions"], ("order_id", "item_id", "click_id"))
+    clicks = known_by(now, first_of_each(tables["clicks"], ("click_id",)))
+    orders = known_by(now, first_of_each(tables["conversions"], ("order_id", "item_id", "click_id")))
     keys = ("request_id", "item_id") if with_items else ("request_id",)
     log = {(row["request_id"], row.get("item_id")): row for row in first_of_each(tables["feature_log"], keys)}
     samples = []
