@@ -136,7 +136,13 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """`sha256:` and a digest of a data set: of each file's name below `path` and its bytes, whatever their order."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    lines = [f"{file_digest(p)}  {p.relative_to(path) if p != path else p.name}\n" for p in files]
+    """`sha256:` and a digest of a data set: of each file's name below `path` and its bytes, whatever their order.
+
+    Of a glob: of the Parquet files that it names.
+    """
+    if path.is_dir():
+        names = {file: str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    else:
+        names = {file: file.name for file in parquet_files(path)}
+    lines = [f"{file_digest(file)}  {names[file]}\n" for file in sorted(names)]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()

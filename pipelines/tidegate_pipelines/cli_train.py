@@ -14,7 +14,9 @@ __all__ = ["train"]
 
 def train(  # noqa: PLR0913, PLR0917 - the options of a public command
     config: Annotated[Path, typer.Option(help="YAML: model, inputs, training (docs/training.md).")],
-    train: Annotated[str, typer.Option(help="Training rows: a Parquet file or folder; a path or pvc://CLAIM/PATH.")],
+    train: Annotated[
+        str, typer.Option(help="Training rows: a Parquet file, folder or glob; a path or pvc://CLAIM/PATH.")
+    ],
     valid: Annotated[str, typer.Option(help="Rows that choose when to stop, later than the training rows.")],
     out: Annotated[str, typer.Option(help="Folder of the run: model/, metrics.json, sample.parquet, checkpoints/.")],
     launcher: Annotated[str, typer.Option(help="local, torchrun, horovod or trainjob.")] = "local",

@@ -89,8 +89,10 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from tidegate_components.storage import parquet_files
+
     try:
-        return pq.read_table(path, columns=columns)
+        return pq.read_table(path if path.exists() else parquet_files(path) or path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
 

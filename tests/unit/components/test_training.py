@@ -206,6 +206,20 @@ def test_a_run_among_its_own_data_is_refused(tmp_path: Path) -> None:
         launch(replace(said, out=tmp_path / "run"), "local", 1, quiet)
 
 
+def test_a_glob_is_the_files_that_it_names(tmp_path: Path) -> None:
+    train, valid = sets(tmp_path)
+    days = tmp_path / "days"
+    days.mkdir()
+    train.rename(days / "monday.parquet")
+    (days / "notes.txt").write_text("not a row")
+    found = {}
+    for name, where in (("file", days / "monday.parquet"), ("glob", days / "mon*.parquet")):
+        found[name] = launch(Order(config(epochs=1), where, valid, tmp_path / name), "local", 1, quiet)
+        facts = json.loads((tmp_path / name / "run.json").read_text())
+        found[name] = {"logloss": found[name]["logloss"], "digest": facts["data_digest"]}
+    assert found["file"] == found["glob"]
+
+
 def test_a_finished_run_is_said_to_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.json").write_text("{}")
