@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "key_values", "listed", "literal", "quoted"]
+__all__ = ["connect", "key_values", "listed", "literal", "parquet", "quoted"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -19,6 +19,15 @@ def connect() -> duckdb.DuckDBPyConnection:
     db.execute("SET TimeZone = 'UTC'")
     db.execute("SET enable_progress_bar = false")
     return db
+
+
+def parquet(files: Iterable[object], *options: str) -> str:
+    """SQL that reads Parquet files or globs as one table.
+
+    Statistics of a file leave NaN out, so DuckDB must be told that there may be some: else it takes `isnan(x)` or
+    `x > 100`, which hold for NaN, for false by the file's least and greatest number.
+    """
+    return f"read_parquet([{', '.join(map(literal, files))}], {', '.join(('can_have_nan = true', *options))})"
 
 
 def quoted(name: str) -> str:

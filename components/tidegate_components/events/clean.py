@@ -106,6 +106,8 @@ def _clean_table(engine: Engine, source: Source, all_rules: Rules, good: Path, b
         engine.view("judged", judged(source.name, columns, present))
         counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
     except QueryError:
+        if not engine.rows(f"SELECT 1 FROM {quoted(source.name)} LIMIT 1"):  # text without rows has no types
+            _check(CleanReport(source.name, 0, 0, {}), source)
         _check_each(engine, source.name, all_rules, present)
         raise
     kept = int(counted.pop("", 0))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect, literal
+from tidegate_components.duck import connect, literal, parquet
 from tidegate_components.events.movielens import fetch_movielens, movielens_tables
 from tidegate_components.events.sources import Source, all_tables, columns_of, naming, with_times
 from tidegate_components.events.tables import BadEventsError, check_columns, no_table
@@ -73,7 +73,7 @@ def _copy(db: duckdb.DuckDBPyConnection, table: Source, into: Path) -> int:
     """Write a table as Parquet, its times as UTC microseconds; returns its rows."""
     with naming(db, [table]):
         db.execute(f"COPY ({with_times(db, table)}) TO {literal(into)} (FORMAT parquet, COMPRESSION zstd)")
-    (rows,) = db.execute(f"SELECT count(*) FROM read_parquet({literal(into)})").fetchall()[0]
+    (rows,) = db.execute(f"SELECT count(*) FROM {parquet([into])}").fetchall()[0]
     if not rows:
         raise BadEventsError(
             resource=f"events in {table.files[0]}", field=f"table {table.name}", value="0 rows",

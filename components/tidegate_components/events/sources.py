@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import literal, quoted
+from tidegate_components.duck import parquet, quoted
 from tidegate_components.events.landing import LOG, Landing, landed_files
 from tidegate_components.events.tables import BadEventsError
+from tidegate_components.events.text_files import (
+    CSV,
+    JSON_LINES,
+    column_as_text,
+    csv_rows,
+    exact_values,
+    json_rows,
+    ragged_row,
+    rounded_id,
+)
 from tidegate_components.storage import resolve
 
 if TYPE_CHECKING:
@@ -34,14 +44,7 @@ __all__ = [
 
 TIME, WRITTEN = "event_time", "tg_written"
 
-_READERS = {
-    ".parquet": "read_parquet({}, union_by_name = true, hive_partitioning = false)",
-    ".csv": "read_csv({}, union_by_name = true, hive_partitioning = false)",
-    ".jsonl": "read_json({}, format = 'newline_delimited', union_by_name = true, hive_partitioning = false)",
-}
-_READERS |= {".ndjson": _READERS[".jsonl"], ".json": _READERS[".jsonl"]}
-
-
+_SUFFIXES = (".parquet", *CSV, *JSON_LINES)
 _WRITTEN = ("VARCHAR", "BIGINT")
 _FORMS = "RFC 3339, e.g. 2026-01-31T12:00:00Z, or epoch milliseconds of the years 2000 to 2099"
 _MILLISECONDS = "946684800000 AND 4102444799999"
@@ -82,7 +85,7 @@ def find_table(folder: Path, name: str) -> Source | None:
     """The table NAME of a folder: of a landing, a folder NAME/ or a file NAME.*; None where there is none."""
     if landed := landed_files(folder, name):
         return Source(name, tuple(sorted(landed)))
-    places = [folder / name, *(folder / f"{name}{suffix}" for suffix in _READERS)]
+    places = [folder / name, *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)]
     return next((find_source(name, str(place)) for place in places if place.exists()), None)
 
 
@@ -100,7 +103,7 @@ def all_tables(path: Path, besides: Collection[Path] = ()) -> list[Source]:
 
 def _is_table(path: Path) -> bool:
     """Whether a folder has a file of a table in it, or the file is one; the report that `clean` writes is none."""
-    return bool(_files(path)) if path.is_dir() else path.suffix in _READERS and path.name != "report.json"
+    return bool(_files(path)) if path.is_dir() else path.suffix in _SUFFIXES and path.name != "report.json"
 
 
 def _stem(path: Path) -> str:
@@ -112,10 +115,42 @@ def columns_of(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, str]:
     import duckdb
 
     try:
-        found = db.execute(f"DESCRIBE SELECT * FROM {reading(source.files)}").fetchall()
+        return _kinds(db, reading(source.files))
     except duckdb.Error as error:
+        _check_fields(source.files)
         raise _bad(source.files[0], "content", str(error).splitlines()[0], "a file that can be read") from error
-    return {str(row[0]): str(row[1]) for row in found}
+
+
+def _kinds(db: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    return {str(row[0]): str(row[1]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
+
+
+def _check_fields(files: Iterable[Path]) -> None:
+    """Raise BadEventsError for the first row of a CSV file that has not as many fields as the header."""
+    for file in files:
+        ragged = ragged_row(file) if file.suffix in CSV else None
+        if ragged is not None:
+            line, fields, wanted = ragged
+            raise _bad(
+                file, f"line {line}", f"{fields} fields", f"{wanted}, as the header has; what holds the delimiter "
+                "stands in double quotes",
+            )  # fmt: skip
+
+
+def _exact(db: duckdb.DuckDBPyConnection, source: Source, table: str) -> str:
+    """The rows of `table`, which reads the source, with every digit of its ids.
+
+    Raises BadEventsError, by file and row, where an id was rounded.
+    """
+    if source.files[0].suffix == ".parquet":
+        return table
+    for file in source.files:
+        rounded = rounded_id(db, file, reading((file,)))
+        if rounded is not None:
+            column, row, text = rounded
+            expected = "an id that is not rounded beside fractions such as 7.0: whole numbers, or texts, in each row"
+            raise _bad(file, f"column {column} in row {row}", text, expected)
+    return exact_values(db, table)
 
 
 def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
@@ -123,8 +158,9 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
 
     Raises BadEventsError where `event_time` is no time, by file and row.
     """
-    casts = []
-    for name, kind in columns_of(db, source).items():
+    columns_of(db, source)
+    casts, table = [], _exact(db, source, reading(source.files))
+    for name, kind in _kinds(db, table).items():
         if name == TIME and kind in _WRITTEN:
             casts.append(f"{clock(name)} AS {quoted(name)}")
         elif kind.startswith("TIMESTAMP") or (name == TIME and kind == "DATE"):
@@ -133,7 +169,7 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
             raise _bad(source.files[0], f"column {TIME}", kind, f"a timestamp, {_FORMS}")
     _check_times(db, source)
     replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
-    return f"SELECT *{replaced} FROM {reading(source.files)}"
+    return f"SELECT *{replaced} FROM {table}"
 
 
 def with_written_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
@@ -143,36 +179,30 @@ def with_written_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
     """
     suffix = source.files[0].suffix
     if suffix == ".parquet" or TIME not in columns_of(db, source):
-        return f"SELECT * FROM {reading(source.files)}"
-    more = f", types = {{'{TIME}': 'VARCHAR'}})" if suffix == ".csv" else ", sample_size = -1)"
-    table = reading(source.files).removesuffix(")") + more
-    time = f"SELECT {quoted(TIME)} FROM {table}"
-    kind = str(db.execute(f"DESCRIBE {time}").fetchall()[0][1])
-    if kind == "JSON":  # some values are text and some are numbers
-        kind, table = "VARCHAR", f"(SELECT * REPLACE ({quoted(TIME)} ->> '$' AS {TIME}) FROM {table})"
-    if kind not in _WRITTEN:
+        return f"SELECT * FROM {_exact(db, source, reading(source.files))}"
+    more = f", types = {{'{TIME}': 'VARCHAR'}})" if suffix in CSV else ", sample_size = -1)"
+    table = _exact(db, source, reading(source.files).removesuffix(")") + more)
+    if _kinds(db, table)[TIME] not in _WRITTEN:
         return f"SELECT * FROM {table}"
     return f"SELECT * REPLACE ({clock(TIME)} AS {TIME}), CAST({TIME} AS VARCHAR) AS {WRITTEN} FROM {table}"
 
 
 def _check_times(db: duckdb.DuckDBPyConnection, source: Source) -> None:
     for file in source.files:
-        if columns_of(db, Source(source.name, (file,))).get(TIME) in _WRITTEN:
+        if columns_of(db, Source(source.name, (file,))).get(TIME) in (*_WRITTEN, "JSON"):
             _check_times_of(db, file)
 
 
 def _check_times_of(db: duckdb.DuckDBPyConnection, file: Path) -> None:
-    numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {_with_time_as_text(file)})"
+    numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {_time_as_text(file)})"
     wrong = f"{TIME} IS NOT NULL AND {clock(TIME)} IS NULL"
     found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
     if found:
         raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), _FORMS)
 
 
-def _with_time_as_text(file: Path) -> str:
-    options = {".parquet": "", ".csv": ", all_varchar = true"}
-    more = options.get(file.suffix, f", columns = {{'{TIME}': 'VARCHAR'}}")
-    return reading((file,)).removesuffix(")") + more + ")"
+def _time_as_text(file: Path) -> str:
+    return reading((file,)) if file.suffix == ".parquet" else column_as_text(file, TIME)
 
 
 @contextmanager
@@ -187,6 +217,7 @@ def naming(db: duckdb.DuckDBPyConnection, sources: Iterable[Source]) -> Iterator
         yield
     except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.IOException) as error:
         files = [file for source in sources for file in source.files]
+        _check_fields(files)
         for file in files:
             if TIME in columns_of(db, Source(file.stem, (file,))) and file.suffix != ".parquet":
                 _check_times_of(db, file)
@@ -199,14 +230,18 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return [p for p in path.rglob("*") if p.suffix in _READERS and not p.name.startswith(".")]
-    return [p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.suffix in _READERS]
+        return [p for p in path.rglob("*") if p.suffix in _SUFFIXES and not p.name.startswith(".")]
+    return [p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.suffix in _SUFFIXES]
 
 
 def reading(files: tuple[Path, ...]) -> str:
     """The SQL table function that reads the files."""
-    names = ", ".join(map(literal, files))
-    return _READERS.get(files[0].suffix, _READERS[".parquet"]).format(f"[{names}]")
+    suffix = files[0].suffix
+    if suffix in CSV:
+        return csv_rows(files)
+    if suffix in JSON_LINES:
+        return json_rows(files)
+    return parquet(files, "union_by_name = true", "hive_partitioning = false")
 
 
 def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tidegate_api.feature import Aggregate, Feature
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.duck import parquet
 from tidegate_components.features.kernel import Events, Probes, Wanted, aggregates, newest_rows, tie_groups
 from tidegate_components.features.ranges.bounds import Ints
 from tidegate_components.features.source import Connection
@@ -139,7 +140,8 @@ def _divided(db: Connection, query: str, count: int, folder: Path) -> str:
     db.execute(f"COPY ({divided}) TO '{folder}' (FORMAT parquet, PARTITION_BY (tg_part))")
     if not any(folder.rglob("*.parquet")):
         return f"SELECT * FROM ({divided})"  # noqa: S608
-    return f"SELECT * EXCLUDE (tg_part) FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"  # noqa: S608
+    parts = parquet([folder / "*" / "*.parquet"], "hive_partitioning = true")
+    return f"SELECT * EXCLUDE (tg_part) FROM {parts}"  # noqa: S608
 
 
 def _features_of(db: Connection, view: FeatureView, plan: _Plan, queries: _Queries) -> pa.Table:

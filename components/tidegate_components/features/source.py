@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView, JoinKey
-from tidegate_components.duck import literal
+from tidegate_components.duck import parquet
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, needed_columns, quoted, value_of
@@ -212,8 +212,7 @@ def _is_staged(file: Path) -> bool:
 
 def reading(files: Sequence[Path]) -> str:
     """The query that reads Parquet files, whose columns need not be the same."""
-    listed = ", ".join(map(literal, files))
-    return f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608
+    return f"SELECT * FROM {parquet(files, 'union_by_name = true')}"  # noqa: S608
 
 
 def cut_to_micros(db: Connection, reader: str) -> str:

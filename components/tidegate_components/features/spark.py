@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tidegate_api.feature_view import FeatureView
+from tidegate_components.duck import parquet
 from tidegate_components.events.engines import Engine, starting
 from tidegate_components.events.sources import Source
 from tidegate_components.features.source import Connection, view_error
@@ -51,7 +52,8 @@ def _features(
         raise view_error(
             view, "features", str(error).splitlines()[0], "expressions and values that fit Spark"
         ) from error
-    return db.sql(f"SELECT * FROM '{folder}/features/*.parquet' ORDER BY tg_row").to_arrow_table()  # noqa: S608
+    found = parquet([folder / "features" / "*.parquet"])
+    return db.sql(f"SELECT * FROM {found} ORDER BY tg_row").to_arrow_table()  # noqa: S608
 
 
 def to_spark(query: str) -> str:

@@ -329,7 +329,7 @@ def _crosses(declared: Declared, bags: list[Bag]) -> list[Bag]:
 
 def _facts(declared: Declared, paths: Sequence[Path]) -> dict[str, float]:
     """Means and deviations of what f makes of the numbers, and greatest ids where no rows are given; one scan."""
-    from tidegate_components.duck import connect, literal, quoted
+    from tidegate_components.duck import connect, parquet, quoted
 
     wanted: dict[str, str] = {}
     for one in declared.numeric:
@@ -345,8 +345,8 @@ def _facts(declared: Declared, paths: Sequence[Path]) -> dict[str, float]:
             wanted |= {f"max {column}": _greatest(column, bool(ids.column), paths[0]) for column in _sources(ids)}
     if not wanted:
         return {}
-    files = ", ".join(literal(path) for one in paths for path in _files(one))
-    found = connect().execute(f"SELECT {', '.join(wanted.values())} FROM read_parquet([{files}])").fetchone()  # noqa: S608
+    rows = parquet(path for one in paths for path in _files(one))
+    found = connect().execute(f"SELECT {', '.join(wanted.values())} FROM {rows}").fetchone()  # noqa: S608
     facts = {name: float(value or 0) for name, value in zip(wanted, found or (), strict=True)}
     for one in declared.numeric:
         if facts[f"infinite {one.column}"]:
@@ -356,11 +356,11 @@ def _facts(declared: Declared, paths: Sequence[Path]) -> dict[str, float]:
 
 def _infinite(column: str, paths: Sequence[Path]) -> TrainingSetError:
     """Where the first infinite number of a column stands, by file and row."""
-    from tidegate_components.duck import connect, literal, quoted
+    from tidegate_components.duck import connect, parquet, quoted
 
     db = connect()
     for file in (file for path in paths for file in _files(path)):
-        rows = f"read_parquet({literal(file)}, file_row_number = true)"
+        rows = parquet([file], "file_row_number = true")
         query = f"SELECT min(file_row_number) + 1 FROM {rows} WHERE isinf({quoted(column)}::DOUBLE)"  # noqa: S608
         (row,) = db.execute(query).fetchone() or (None,)
         if row is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate_api.hashes import content_hash
-from tidegate_components.duck import connect, key_values, literal, quoted
+from tidegate_components.duck import connect, key_values, literal, parquet, quoted
 from tidegate_components.models.arrays import bad_set, schema_of
 from tidegate_components.models.config import Config
 from tidegate_components.storage import content_digest, parquet_files, replacing
@@ -50,9 +50,8 @@ def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
     if timestamp not in schema.names:
         raise bad_set(data, "columns", schema.names, f"a column {timestamp} with the time of each row (--timestamp)")
     _check_times(schema.field(timestamp).type, data, timestamp)
-    files = ", ".join(literal(path) for path in parquet_files(data))
     db = connect()
-    db.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{files}], union_by_name = true)")  # noqa: S608
+    db.execute(f"CREATE VIEW rows AS SELECT * FROM {parquet(parquet_files(data), 'union_by_name = true')}")  # noqa: S608
     day = f"strftime({quoted(timestamp)}, '%Y-%m-%d')"
     listed = f"SELECT DISTINCT {day} AS d FROM rows WHERE d IS NOT NULL ORDER BY d"  # noqa: S608
     days = [str(row[0]) for row in db.execute(listed).fetchall()]

@@ -51,6 +51,18 @@ def test_events_that_fail_where_do_not_count(tmp_path: Path) -> None:
     assert as_of(view, (1, 5))[0]["rows"] == 1
 
 
+def test_where_sees_nan_which_no_file_tells_of_in_its_statistics(tmp_path: Path) -> None:
+    """As a number that is greater than all others; sums without it are those of the rest."""
+    asked = {
+        name: {"aggregate": {"function": function, "column": "price", "window": "10s", "where": where}}
+        for name, function, where in (("count", "count", "isnan(price)"), ("rows", "count", "price > 100"),
+                                      ("sum", "sum", "NOT isnan(price)"))
+    }  # fmt: skip
+    view = aggregate_view(write_events(tmp_path, [event(1, 0, 1), event(1, 1, float("nan")), event(1, 2, 3)]), **asked)
+    (row,) = as_of(view, (1, 5))
+    assert (row["count"], row["rows"], row["sum"]) == (1, 1, 4)
+
+
 def test_last_takes_the_newest_then_the_latest_created_then_the_greatest(tmp_path: Path) -> None:
     events = [event(1, 0, 9, 8), event(1, 1, 2, 5), event(1, 1, 3, 5), event(1, 1, 8, 4), event(1, 1, 7)]
     view = aggregate_view(write_events(tmp_path, events), created=True)

@@ -98,6 +98,21 @@ def test_cleaning_equals_plain_python(seed: int, tmp_path: Path) -> None:
     assert report == CleanReport("orders", 400, len(set(whole)), dict(sorted(reasons.items())))
 
 
+def test_nan_that_a_file_does_not_tell_of_in_its_statistics_breaks_a_range(tmp_path: Path) -> None:
+    """Least and greatest number of a Parquet file leave NaN out: DuckDB must not conclude that there is none."""
+    whole = {"id": "o1", "kind": "a", "price": 1.0, "event_time": START, "known": START}
+    report, good, bad = cleaned(tmp_path, [whole, whole | {"id": "o2", "price": float("nan")}])
+    assert report.reasons == {"price out of range": 1}
+    assert (good.total(), bad.total()) == (1, 1)
+
+
+def test_a_table_of_text_without_a_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "clicks.csv").write_text("click_id,request_id,item_id,event_time\n")
+    with pytest.raises(BadEventsError, match=r"table clicks is '0 clean rows of 0, .*at least one clean row"):
+        clean(tmp_path / "raw", tmp_path / "out", tmp_path / "bad")
+
+
 def test_shuffled_and_split_rows_are_judged_the_same(tmp_path: Path) -> None:
     rows = orders(300)
     mixed = random.Random(3).sample(rows, len(rows))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -186,3 +188,60 @@ def test_parquet_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
 def test_a_source_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     code, said = ingested(tmp_path / name, tmp_path / "out")
     assert (code, f"{name}: file or folder is 'not there'" in said) == (2, True)
+
+
+BIG = 18446744073709551614
+
+
+def _written(file: Path, rows: list[dict[str, Any]]) -> None:
+    if file.suffix == ".jsonl":
+        file.write_text("\n".join(map(json.dumps, rows)))
+        return
+    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    file.write_text("\n".join(",".join(map(str, line)) for line in lines))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_ids_of_64_bits_keep_every_digit(kind: str, tmp_path: Path) -> None:
+    rows = [{"request_id": "r", "item_id": BIG + k, "event_time": "2026-01-01T00:00:00Z"} for k in (0, 1)]
+    _written(tmp_path / f"impressions.{kind}", rows)
+    assert ingest(str(tmp_path), tmp_path / "lake") == {"impressions": 2}
+    found = pq.read_table(tmp_path / "lake" / "impressions.parquet")["item_id"]
+    assert (found.type, sorted(found.to_pylist())) == (pa.uint64(), [BIG, BIG + 1])
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_id_that_a_fraction_beside_it_would_round_is_named(kind: str, tmp_path: Path) -> None:
+    rows = [{"item_id": item, "event_time": "2026-01-01T00:00:00Z"} for item in (7.0, 9007199254740993)]
+    _written(tmp_path / f"impressions.{kind}", rows)
+    with pytest.raises(BadEventsError, match=r"column item_id in row 2 is '9007199254740993', expected an id that is"):
+        ingest(str(tmp_path), tmp_path / "lake")
+
+
+def test_texts_and_numbers_in_one_column_are_texts(tmp_path: Path) -> None:
+    times = ["2026-01-01T00:00:00Z", 1767225600000]
+    rows = [{"user_id": user, "event_time": time} for user, time in zip(["u1", 5], times, strict=True)]
+    _written(tmp_path / "impressions.jsonl", rows)
+    ingest(str(tmp_path), tmp_path / "lake")
+    found = pq.read_table(tmp_path / "lake" / "impressions.parquet").to_pylist()
+    assert [row["user_id"] for row in found] == ["u1", "5"]
+    assert found[0]["event_time"] == found[1]["event_time"]
+
+
+@pytest.mark.parametrize("place", [3, 30_000])
+@pytest.mark.parametrize("row", ["r,1,t,extra", "r,1"])
+def test_a_csv_row_with_a_field_too_many_or_too_few_is_named(row: str, place: int, tmp_path: Path) -> None:
+    lines = ["request_id,item_id,note", *["r,1,t"] * (place - 2), row, "r,2,t"]
+    (tmp_path / "impressions.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        BadEventsError, match=rf"impressions.csv: line {place} is '\d fields', expected 3, as the header"
+    ):
+        ingest(str(tmp_path), tmp_path / "lake")
+    assert not (tmp_path / "lake").exists()
+
+
+def test_csv_with_semicolons_quotes_and_hashes_is_read_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text('id;note\n#1;"a; ""b"""\n2;"two\nlines"\n')
+    ingest(str(tmp_path), tmp_path / "lake")
+    found = pq.read_table(tmp_path / "lake" / "notes.parquet").to_pylist()
+    assert found == [{"id": "#1", "note": 'a; "b"'}, {"id": "2", "note": "two\nlines"}]

@@ -206,6 +206,17 @@ def test_a_run_among_its_own_data_is_refused(tmp_path: Path) -> None:
         launch(replace(said, out=tmp_path / "run"), "local", 1, quiet)
 
 
+def test_a_number_that_is_nan_is_as_one_that_is_null(tmp_path: Path) -> None:
+    train, _ = sets(tmp_path)
+    prices = pq.read_table(train)["price"].to_pylist()
+    said, found = config(epochs=1), []
+    for missing in (None, float("nan")):
+        _with_column(train, "price", [missing if each is None else each for each in prices])
+        figures = launch(order(tmp_path, said), "local", 1, quiet)
+        found.append((figures["logloss"], figures["auc"]))
+    assert found[0] == found[1]
+
+
 def test_a_glob_is_the_files_that_it_names(tmp_path: Path) -> None:
     train, valid = sets(tmp_path)
     days = tmp_path / "days"
