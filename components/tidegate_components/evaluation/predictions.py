@@ -121,11 +121,11 @@ def _bad(resource: str, where: str, value: object, expected: str, remedy: str) -
 
 
 def _whole(table: pa.Table, column: str, name: str, expected: str) -> pa.ChunkedArray:
-    """The column; a null in it is told by its row."""
+    """The column; a null or NaN in it is told by its row."""
     values = table[column]
-    if values.null_count:
-        row = int(np.argmax(pc.is_null(values).to_numpy()))
-        raise _wrong(name, column, row, None, expected)
+    row = pc.index(pc.is_null(values, nan_is_null=True), True).as_py()
+    if row >= 0:
+        raise _wrong(name, column, row, values[row].as_py(), expected)
     return values
 
 
@@ -137,13 +137,17 @@ def _flat(table: pa.Table, column: str, name: str) -> None:
 
 def _wrong(name: str, column: str, row: int, value: object, expected: str) -> EvaluationError:
     remedy = "correct the value or leave out the row"
-    return _bad(name, f"column {column}, row {row} (counted from 0)", value, expected, remedy)
+    return _bad(name, f"column {column}, row {row + 1}", value, expected, remedy)
+
+
+_ORDERED = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp, pa.types.is_date)
+_NUMERIC = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 
 def _numbers(table: pa.Table, column: str, name: str, expected: str) -> Array:
     values = _whole(table, column, name, expected)
     kind = values.type
-    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+    if not any(holds(kind) for holds in _NUMERIC):
         raise _bad(name, f"column {column}", str(kind), f"numbers ({expected})", "write the column as numbers")
     return np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy())
 
@@ -228,7 +232,7 @@ def _places(found: Predictions, judged: Predictions, column: str | None) -> Arra
     if index.null_count:
         row = int(np.argmax(pc.is_null(index).to_numpy()))
         value, remedy = wanted[row].as_py(), "score the same rows"
-        raise _bad(found.name, f"column {column}", "no such key", f"the key {value!r} of row {row}", remedy)
+        raise _bad(found.name, f"column {column}", "no such key", f"the key {value!r} of row {row + 1}", remedy)
     return np.asarray(index.to_numpy())
 
 
@@ -239,7 +243,7 @@ def _check_same(name: str, column: str, found: Array, wanted: Array) -> None:
     if different.any():
         row = int(np.argmax(different))
         raise _bad(
-            f"baseline {name}", f"{column}, row {row} (counted from 0)", found[row].item(),
+            f"baseline {name}", f"{column}, row {row + 1}", found[row].item(),
             f"{wanted[row].item()!r} as in the predictions", "write both files from the same rows, or give --key",
         )  # fmt: skip
 
@@ -247,12 +251,12 @@ def _check_same(name: str, column: str, found: Array, wanted: Array) -> None:
 def parts_of(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, Array]]:
     """(name, rows) of the parts that a column cuts the rows into, in order of the values.
 
-    Numbers of more than thirty values are cut into five ranges that are equally full; of more than thirty other values
-    the most frequent stand alone and the rest go together.
+    Numbers and times of more than thirty values are cut into five ranges that are equally full; of more than thirty
+    other values the most frequent stand alone and the rest go together.
     """
     encoded = values.combine_chunks().dictionary_encode("encode")
     names = encoded.dictionary
-    if len(names) > _MOST_PARTS and (pa.types.is_integer(names.type) or pa.types.is_floating(names.type)):
+    if len(names) > _MOST_PARTS and any(holds(names.type) for holds in _ORDERED):
         yield from _ranges(column, values)
         return
     codes = encoded.indices.to_numpy()
@@ -270,13 +274,26 @@ def _sortable(value: object) -> tuple[bool, Any]:
 
 
 def _ranges(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, Array]]:
-    numbers = np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy())
+    numbers = _in_order(values)
     known = np.isfinite(numbers)
     edges = np.unique(edges_of(np.sort(numbers[known]), _RANGES))
     place = np.searchsorted(edges, numbers, side="left")
     for number in range(len(edges) + 1):
         rows = np.flatnonzero(known & (place == number))
         if len(rows):
-            yield f"{column} {numbers[rows].min():g} to {numbers[rows].max():g}", rows
+            ends = pc.min_max(values.take(pa.array(rows))).as_py()
+            yield f"{column} {_shown(ends['min'])} to {_shown(ends['max'])}", rows
     if not known.all():
         yield f"{column} = (none)", np.flatnonzero(~known)
+
+
+def _in_order(values: pa.ChunkedArray) -> Array:
+    """Numbers as they are, times as the number that they are stored as; nulls are NaN."""
+    kind = values.type
+    if pa.types.is_temporal(kind):
+        values = values.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
+    return np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy())
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -64,7 +64,10 @@ def dense_codes(groups: Array) -> Array:
     if np.issubdtype(groups.dtype, np.integer) and len(groups):
         low, span = int(groups.min()), int(groups.max()) - int(groups.min())
         if span < 4 * len(groups) + 1024:
-            shifted = groups.astype(np.int64, copy=False) - low
+            if groups.dtype.kind == "u":  # beyond 63 bits only the distance fits
+                shifted = (groups - groups.dtype.type(low)).astype(np.int64)
+            else:
+                shifted = groups.astype(np.int64, copy=False) - low
             number = np.cumsum(np.bincount(shifted, minlength=span + 1) > 0) - 1
             codes: Array = number[shifted]
             return codes

@@ -94,17 +94,33 @@ def test_slices_cover_every_row(tmp_path: Path) -> None:
     assert by_column["gender"][2]["auc"]["value"] is None
 
 
+def test_ids_of_64_bits_times_and_decimals_are_taken_as_they_are(tmp_path: Path) -> None:
+    given = predictions()
+    wide = pa.array(2**63 + given["user_id"].astype(np.uint64), pa.uint64())
+    times = pa.array(1_767_225_600_000_000 + np.arange(2000) * 60_000_000, pa.timestamp("us", tz="UTC"))
+    scores = pa.array(given["score"]).cast(pa.decimal128(18, 17), safe=False)
+    file = write(tmp_path / "p.parquet", user_id=wide, at=times, score=scores, big=np.arange(2000) + 2**60)
+    done = evaluate(tmp_path, "--group", "user_id", "--slice", "at", "--slice", "big", file=file)
+    assert done.exit_code == 0, done.output
+    names = [one["name"] for one in metrics(tmp_path)["slices"]]
+    assert metrics(tmp_path)["groups"] == 50
+    assert names[0] == "at 2026-01-01 00:00:00+00:00 to 2026-01-01 06:39:00+00:00"
+    assert len(names) == 10
+    assert names[5].startswith(f"big {2**60} to 11529215046068"), "with all digits"
+
+
 @pytest.mark.parametrize(
     ("changes", "words", "sentence"),
     [
-        ({"label": [0, 2, 1] + [0] * 1997}, [], "column label, row 1 (counted from 0) is 2.0, expected 0 or 1"),
-        ({"score": [0.5, math.nan] + [0.5] * 1998}, [], "column score, row 1 (counted from 0) is nan, expected a prob"),
-        ({"score": [None] + [0.5] * 1999}, [], "column score, row 0 (counted from 0) is None, expected a probability"),
+        ({"label": [0, 2, 1] + [0] * 1997}, [], "column label, row 2 is 2.0, expected 0 or 1"),
+        ({"score": [0.5, math.nan] + [0.5] * 1998}, [], "column score, row 2 is nan, expected a prob"),
+        ({"score": [None] + [0.5] * 1999}, [], "column score, row 1 is None, expected a probability"),
         ({"score": [1.5] + [0.5] * 1999}, [], "is 1.5, expected a probability from 0 to 1"),
         ({"score": ["high"] * 2000}, [], "column score is 'string', expected numbers"),
-        ({"w": [-1.0] * 2000}, ["--weight", "w"], "column w, row 0 (counted from 0) is -1.0, expected a finite weight"),
+        ({"w": [-1.0] * 2000}, ["--weight", "w"], "column w, row 1 is -1.0, expected a finite weight"),
         ({"w": [0.0] * 2000}, ["--weight", "w"], "expected a weight above 0 in some row"),
         ({"user_id": [None] + [1] * 1999}, ["--group", "user_id"], "expected a group in every row"),
+        ({"user_id": [1.0, math.nan] * 1000}, ["--group", "user_id"], "row 2 is nan, expected a group in every row"),
         ({}, ["--group", "who"], "column is 'who', expected one of the columns age, gender, label"),
         ({"gender": [["f"]] * 2000}, ["--slice", "gender"], "column gender is 'list<element: string>', expected plain"),
         ({"user_id": [[1]] * 2000}, ["--group", "user_id"], "expected plain values, no lists or structs"),
@@ -181,7 +197,7 @@ def test_a_baseline_of_other_rows_is_refused(tmp_path: Path) -> None:
     assert (done.exit_code, "expected the 2000 rows of predictions p.parquet" in done.stderr) == (2, True)
     pq.write_table(pa.table({**predictions(), "request": np.arange(2000) + 1}), tmp_path / "b.parquet")
     done = evaluate(tmp_path, "--baseline", str(tmp_path / "b.parquet"), "--key", "request")
-    assert (done.exit_code, "expected the key 0 of row 0" in done.stderr) == (2, True), done.stderr
+    assert (done.exit_code, "expected the key 0 of row 1" in done.stderr) == (2, True), done.stderr
 
 
 def test_groups_may_be_texts_and_scores_single_precision(tmp_path: Path) -> None:
