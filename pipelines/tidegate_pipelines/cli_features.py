@@ -146,7 +146,7 @@ def materialize(
             print_json(done.to_json())
         else:
             told = done.note or f"watermark {done.watermark}"
-            typer.echo(f"{found.metadata.name}: {done.rows} entities as of {done.end}, {told}")
+            typer.echo(f"{found.metadata.name}: wrote {done.rows:,} values of entities as of {done.end}, {told}")
 
 
 def _interval(from_: str, to: str, incremental: bool) -> tuple[datetime | None, datetime]:

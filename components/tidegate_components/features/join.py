@@ -11,7 +11,15 @@ from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import connect
 from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
-from tidegate_components.features.source import Connection, cut_to_micros, misfit, naming_values, open_source
+from tidegate_components.features.source import (
+    Connection,
+    cut_to_micros,
+    kind_of,
+    misfit,
+    naming_values,
+    open_source,
+    rows_of,
+)
 from tidegate_components.features.spark import Computing, spark_features
 from tidegate_components.features.sql import SQL_TYPES, as_of_query, events_query, micros, quoted, range_query
 from tidegate_components.features.values import arrow_type
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["check_values", "column_name", "join_views"]
 
 
+_FRACTIONS = ("DOUBLE", "FLOAT")
 _ANY_NUMBER = "^ *[+-]?[0-9]+ *$"
 
 
@@ -53,8 +62,8 @@ def join_views(  # noqa: PLR0913  one call, by keyword: what to join, and how
     with _computing(engine, as_known, part) as compute:
         for view in views:
             with connect() as db:
-                _register(db, entities, timestamp, view, name)
                 files = open_source(db, view, claims)
+                _register(db, entities, timestamp, view, name)
                 computed = compute(db, view, files)
             for feature in view.spec.features:
                 values = computed[feature.name].cast(arrow_type(feature.type))  # a time that is naive is UTC
@@ -125,6 +134,7 @@ def _register(db: Connection, entities: pa.Table, timestamp: str, view: FeatureV
     given = cut_to_micros(db, "SELECT * FROM given")
     for key in keys:
         _check_key(db, key, given, name)
+        _check_text_key(db, key, given, rows_of(view), name)
     cast = ", ".join(f"CAST({quoted(k.name)} AS {SQL_TYPES[k.type]}) AS {quoted(k.name)}" for k in keys)
     db.execute(
         f"CREATE TEMP TABLE entities AS SELECT row_number() OVER () AS tg_row,"  # noqa: S608
@@ -141,6 +151,16 @@ def _check_key(db: Connection, key: JoinKey, given: str, name: str) -> None:
     row, value = found
     where = f" in row {row}" if row else ""
     raise _bad(name, f"column {key.name}{where}", value, f"a value of type {key.type}", remedy)
+
+
+def _check_text_key(db: Connection, key: JoinKey, given: str, source: str, name: str) -> None:
+    """Numbers with a fraction make other texts than integers do: 1.0 would meet no 1."""
+    if key.type != "String":
+        return
+    kinds = [kind_of(db, query, key.name) for query in (given, source)]
+    if kinds[0] in _FRACTIONS and kinds[1] not in _FRACTIONS:
+        expected = f"{kinds[1]}, as the source of the view has it: the text of 1.0 is not that of 1"
+        raise _bad(name, f"column {key.name}", kinds[0], expected, "write the ids as integers or as texts")
 
 
 def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:

@@ -19,6 +19,7 @@ from tidegate_components.storage import parquet_files, resolve
 __all__ = [
     "cut_to_micros",
     "event_files",
+    "kind_of",
     "load_view",
     "load_views",
     "misfit",
@@ -26,6 +27,7 @@ __all__ = [
     "open_source",
     "reading",
     "rows_left_out",
+    "rows_of",
     "view_error",
 ]
 
@@ -154,7 +156,7 @@ def misfit(db: Connection, key: JoinKey, query: str, number: str = _NUMBER) -> t
 
 def _check_keys(db: Connection, view: FeatureView) -> None:
     """Keys that were cast would merge entities: 1.4 and 1 are two."""
-    origin = f"SELECT * FROM ({view.spec.sql})" if view.spec.sql is not None else "SELECT * FROM source"  # noqa: S608
+    origin = rows_of(view)
     for number, key in enumerate(view.spec.entity.join_keys):
         found = misfit(db, key, origin)
         if found is not None:
@@ -183,12 +185,21 @@ def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
             raise view_error(view, f"features[{feature.name}].type", "Int64", wanted)
 
 
+def rows_of(view: FeatureView) -> str:
+    """The query of the opened source's rows, or of those that the view's `sql` makes of them."""
+    return f"SELECT * FROM ({view.spec.sql})" if view.spec.sql is not None else "SELECT * FROM source"  # noqa: S608
+
+
+def kind_of(db: Connection, query: str, column: str) -> str:
+    """DuckDB's type of a column of a query."""
+    return str(db.execute(f"DESCRIBE SELECT {quoted(column)} FROM ({query})").fetchall()[0][1])  # noqa: S608
+
+
 def rows_left_out(db: Connection, view: FeatureView) -> dict[str, int]:
     """By column, how many rows of the opened source lack a key or the time, and so count for nothing."""
     columns = needed_columns(view)
-    origin = f"({view.spec.sql}) AS source" if view.spec.sql is not None else "source"
     counts = ", ".join(f"count(*) - count({quoted(column)})" for column in columns)
-    found = db.execute(f"SELECT {counts} FROM {origin}").fetchall()[0]  # noqa: S608
+    found = db.execute(f"SELECT {counts} FROM ({rows_of(view)})").fetchall()[0]  # noqa: S608
     return {column: count for column, count in zip(columns, found, strict=True) if count}
 
 

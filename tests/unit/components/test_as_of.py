@@ -14,7 +14,7 @@ import pytest
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature import Feature
-from tidegate_api.feature_view import FeatureView
+from tidegate_api.feature_view import FeatureView, JoinKey
 from tidegate_components.duck import connect
 from tidegate_components.events.landing import LandedFile, Landing
 from tidegate_components.features.compute import join_file
@@ -265,6 +265,21 @@ def test_keys_of_another_type_that_keep_their_value_are_joined(tmp_path: Path) -
     for users in ([1.0, None], ["1", " 01 "], pa.array([1, 1], pa.uint8()), pa.array([None, None], pa.null())):
         joined = join_views(pa.table({"user_id": users, "t": [at(1)] * 2}), "t", [view])
         assert joined["v__sum"].to_pylist()[0] in (4, None)
+
+
+def test_fractions_as_text_keys_are_refused_where_the_source_has_none(tmp_path: Path) -> None:
+    """pandas makes 1.0 of 1 where some row has no id; its text is not that of 1."""
+    events = pa.table({"user_id": ["1"], "event_time": [at(0)], "price": [4.0], "ingested_at": [at(0)]})
+    (tmp_path / "source").mkdir()
+    pq.write_table(events, tmp_path / "source" / "events.parquet")
+    view = aggregate_view(tmp_path / "source")
+    entity = view.spec.entity.model_copy(update={"join_keys": [JoinKey(name="user_id", type="String")]})
+    texts = view.model_copy(update={"spec": view.spec.model_copy(update={"entity": entity})})
+    for users, found in (([1, None], 4.0), (["1", None], 4.0)):
+        joined = join_views(pa.table({"user_id": users, "t": [at(1)] * 2}), "t", [texts])
+        assert joined["v__sum"].to_pylist() == [found, None]
+    with pytest.raises(BadFeaturesError, match="column user_id is 'DOUBLE', expected VARCHAR, as the source"):
+        join_views(pa.table({"user_id": [1.0, None], "t": [at(1)] * 2}), "t", [texts])
 
 
 @pytest.mark.parametrize("content", [b"", b"user_id,t\n1,2026-01-01\n", b"PAR1 garbage PAR1"])
