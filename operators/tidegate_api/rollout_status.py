@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -148,10 +149,21 @@ class CanaryStatus(Value):
     step: Annotated[int, Field(description="Index of the step: a setWeight with the pauses after it.")] = 0
     started_at: Time
     step_started_at: Annotated[Time, Field(description="The deadline counts from here; paused time shifts it.")]
-    weight_since: Annotated[Time | None, Field(description="Since when the routes give this step's weight.")] = None
+    weight_since: Annotated[
+        Time | None,
+        Field(description="Since when the routes give the step's weight; time without it moves this on."),
+    ] = None
+    lost_at: Annotated[
+        Time | None, Field(description="Since when that weight is taken away, for want of ready pods.")
+    ] = None
     paused_at: Time | None = None
     judged_until: Annotated[Time | None, Field(description="End of the last interval that was judged.")] = None
     evidence: list[Evidence] = []
+
+    @property
+    def effective_since(self) -> datetime | None:
+        """From when the waits of the step count; none while its weight is not in force."""
+        return self.weight_since if self.lost_at is None else None
 
 
 class Retiring(Value):

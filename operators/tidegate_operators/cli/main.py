@@ -202,7 +202,7 @@ def resume(name: Name, namespace: Namespace = None) -> None:
 
 
 def _goes_on(found: ModelDeployment, canary: CanaryStatus) -> str:
-    waits = canary.weight_since is not None and stage_of(found, found.status, canary).until_promoted
+    waits = canary.effective_since is not None and stage_of(found, found.status, canary).until_promoted
     name = found.metadata.name
     return f"its step waits for a person (`kubectl tidegate promote {name}`)" if waits else "its rollout goes on"
 
@@ -333,7 +333,7 @@ def _refuse_an_early_promotion(found: ModelDeployment, canary: CanaryStatus) -> 
     name = found.metadata.name
     if canary.paused_at is not None:
         _stop(f"{name} is paused: let it go on first (`kubectl tidegate resume {name}`, or spec.paused: false).")
-    if canary.weight_since is None:
+    if canary.effective_since is None:
         _stop(f"{name}: {canary.revision.title} does not have the weight of its step yet. {explanation(found)}")
 
 

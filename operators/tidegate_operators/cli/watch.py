@@ -156,7 +156,7 @@ def _time_left(found: ModelDeployment, canary: CanaryStatus, stage: Stage, now: 
     if canary.paused_at is not None:
         return f"paused since {age(canary.paused_at, now)}"
     here = f"at this step for {age(canary.step_started_at, now)}"
-    since = canary.weight_since
+    since = canary.effective_since
     if stage.until_promoted and since is not None:
         return f"{here}, until a person promotes"
     ends = since + stage.limit if stage.limit and since else canary.step_started_at + time_allowed(found, stage)

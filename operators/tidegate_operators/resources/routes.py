@@ -74,8 +74,7 @@ class _Plan:
         """The rules of a route: by weight, or by header while a test runs."""
         if self.splits and self.test is not None:
             return self._split(kind, self.test, inference, others)
-        spare = [self._backend(unjudged_name(self.deployment), kind, 0)] if self._has_unjudged() else []
-        return list(_in_rules([*inference, *others], *self._weighted(kind), *spare))
+        return list(_in_rules([*inference, *others], *self._weighted(kind), *self._spare(kind)))
 
     def preview(self, kind: str, matches: list[Match]) -> list[Match]:
         """All to the newest revision."""
@@ -87,7 +86,8 @@ class _Plan:
         idle = [self._revision(revision, kind, 0) for revision, weight in self.weights.items() if not weight]
         if test.percent is None:
             chosen = _by_header(inference, test.header, test.values or [])
-            return [*_in_rules(chosen, canary), {"matches": [*inference, *others], "backendRefs": [stable, *idle]}]
+            unchosen = [stable, *idle, *self._spare(kind)]
+            return [*_in_rules(chosen, canary), {"matches": [*inference, *others], "backendRefs": unchosen}]
         first, second = ([str(b) for b in part] for part in (range(test.percent), range(test.percent, _BUCKETS)))
         rest = self._backend(unjudged_name(self.deployment), kind, 1)
         return [
@@ -96,8 +96,9 @@ class _Plan:
             {"matches": [*inference, *others], "backendRefs": [rest, *idle]},
         ]
 
-    def _has_unjudged(self) -> bool:
-        return bool(self.test and self.test.percent and self.stable)
+    def _spare(self, kind: str) -> list[Match]:
+        """The Service beside stable, without traffic: an edit to a test, or away from one, finds it at the gateway."""
+        return [self._backend(unjudged_name(self.deployment), kind, 0)] if self.stable else []
 
     def _weighted(self, kind: str) -> list[Match]:
         return [self._revision(revision, kind, weight) for revision, weight in sorted(self.weights.items())]

@@ -112,6 +112,8 @@ def _count_pause(deployment: ModelDeployment, canary: CanaryStatus, now: datetim
     shift = now - canary.paused_at
     since = canary.weight_since + shift if canary.weight_since else None
     update = {"paused_at": None, "step_started_at": canary.step_started_at + shift, "weight_since": since}
+    if canary.lost_at is not None:  # lost during the pause: all that was left of it is in `shift` already
+        update["lost_at"] = now if canary.lost_at > canary.paused_at else canary.lost_at + shift
     return canary.model_copy(update=update)
 
 

@@ -68,11 +68,24 @@ def end(
     kept = _trim([*course.status.history, entry], deployment.spec.revision_history_limit)
     changed = course.with_status(
         canary=None, weight=0, verdict=verdict, history=kept, retiring=_retiring(course, canary, outcome, now),
-        rejected=canary.revision if outcome in _REJECTED and not canary.undo else course.status.rejected,
+        rejected=_rejected(course, canary, outcome),
     )  # fmt: skip
     kind = "Normal" if outcome in ("promoted", "superseded") else "Warning"
     weight = FULL if outcome == "promoted" else 0
     return changed.announcing(Announcement(kind, reason, message, canary.revision.hash, weight))
+
+
+def _rejected(course: Course, canary: CanaryStatus, outcome: Outcome) -> RevisionStatus | None:
+    """Who is not tried again: whoever the source names, where it did not become stable.
+
+    A way back rejected what it was to lead away from; where that is stable still, it is not rejected any more.
+    """
+    before, stable = course.status.rejected, course.status.stable
+    if outcome not in _REJECTED:
+        return before
+    if not canary.undo or before is None:
+        return canary.revision
+    return None if stable is not None and stable.hash == before.hash else before
 
 
 def _entry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tidegate_api.annotations import PROMOTE
 from tidegate_api.hashes import short_hash
@@ -26,6 +26,8 @@ from tidegate_operators.rollout.wording import capital, clock, seconds, share_of
 
 __all__ = ["is_settled", "proceed", "replan"]
 
+_NONE = timedelta(0)
+
 
 def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course:
     """Where the strategy was edited under way, find the step anew: the last whose weight the canary has already."""
@@ -39,7 +41,7 @@ def replan(deployment: ModelDeployment, course: Course, now: datetime) -> Course
         return course if canary.plan else course.with_canary(canary, plan=plan)
     reached = [number for number, stage in enumerate(stages) if stage.weight <= course.status.weight]
     step = max(reached, default=0)
-    changes = {"plan": plan, "step": step, "step_started_at": now, "weight_since": None}
+    changes = {"plan": plan, "step": step, "step_started_at": now, "weight_since": None, "lost_at": None}
     moved = course.with_canary(canary, evidence=start_step(canary.evidence), **changes)
     title = capital(canary.revision.title)
     message = f"The strategy was edited: {title} goes on at step {step + 1} of {len(stages)}."
@@ -59,19 +61,32 @@ def is_settled(observed: Observed, status: ModelDeploymentStatus) -> bool:
 
 
 def _grant(deployment: ModelDeployment, observed: Observed, course: Course) -> Course:
-    """Give the step's weight once enough pods are ready, but not while paused; take it all back when none is."""
+    """Give the step's weight once enough pods are ready; take it all back when none is.
+
+    While paused only what was taken back is given again.
+    """
     canary = course.status.canary
     if canary is None:
         return course
     stage, server = stage_of(deployment, course.status, canary), server_of(observed, canary.revision.hash)
     if server.ready == 0:
-        return course.with_status(weight=0)
+        taken = course.with_status(weight=0)
+        return taken.announcing(_taken(deployment, canary, course.status)) if course.status.weight else taken
     enough = server.ready >= needed(deployment, observed, course.status, canary)
-    if not enough or canary.paused_at is not None or course.status.weight == stage.weight:
+    stays = canary.paused_at is not None and canary.lost_at is None
+    if not enough or stays or course.status.weight == stage.weight:
         return course
     granted = course.with_status(weight=stage.weight)
+    if canary.lost_at is not None:
+        return granted.announcing(_step_started(deployment, canary, "has ready pods again, and", stage.weight))
     begins = canary.step == 0 and course.status.stable is not None
     return granted.announcing(_step_started(deployment, canary, "starts with", stage.weight)) if begins else granted
+
+
+def _taken(deployment: ModelDeployment, canary: CanaryStatus, status: ModelDeploymentStatus) -> Announcement:
+    rest = "stable has all of the traffic until one is" if status.stable else "nobody answers until one is"
+    message = f"{capital(canary.revision.title)} has no ready pod any more: {rest}."
+    return Announcement("Warning", "CanaryNotReady", message, canary.revision.hash, 0)
 
 
 def _mark_effective(deployment: ModelDeployment, observed: Observed, course: Course, now: datetime) -> Course:
@@ -85,15 +100,22 @@ def _mark_effective(deployment: ModelDeployment, observed: Observed, course: Cou
     if not is_settled(observed, course.status):
         return course
     judges = grid_floor(now, deployment.spec.analysis.interval) if stage.capacity else None
-    return course.with_canary(
-        canary, weight_since=canary.weight_since or now, judged_until=canary.judged_until or judges
-    )
+    changes = {"weight_since": _since(canary, now), "lost_at": None, "judged_until": canary.judged_until or judges}
+    return course.with_canary(canary, **changes)
+
+
+def _since(canary: CanaryStatus, now: datetime) -> datetime:
+    """From when the step's waits count: what was waited before the weight was lost counts, the loss does not."""
+    away = now - canary.lost_at if canary.lost_at else _NONE
+    return canary.weight_since + away if canary.weight_since else now
 
 
 def _lost(course: Course, canary: CanaryStatus, stage: Stage, now: datetime) -> Course:
-    """The weight is not given, or was taken back. Whoever waits for a person has its deadline anew then."""
-    anew = stage.until_promoted and canary.weight_since is not None
-    return course.with_canary(canary, weight_since=None, step_started_at=now if anew else canary.step_started_at)
+    """The weight is not given yet, or was taken back. Whoever had no deadline has one from then on."""
+    if canary.weight_since is None or canary.lost_at is not None:
+        return course
+    anew = stage.until_promoted or stage.limit is not None
+    return course.with_canary(canary, lost_at=now, step_started_at=now if anew else canary.step_started_at)
 
 
 def _has_its_share(deployment: ModelDeployment, observed: Observed, course: Course, stage: Stage) -> bool:
@@ -121,7 +143,7 @@ def _move_or_wait(deployment: ModelDeployment, observed: Observed, course: Cours
 
 def _overdue(deployment: ModelDeployment, canary: CanaryStatus, stage: Stage, now: datetime) -> str | None:
     """Which time has run out, in words; none while there is some left."""
-    limit, since = stage.limit, canary.weight_since
+    limit, since = stage.limit, canary.effective_since
     if limit is not None and since is not None:
         return f"the maxDuration of {seconds(limit)}" if now - since > limit else None
     passed = now - canary.step_started_at > time_allowed(deployment, stage)
@@ -133,18 +155,19 @@ def _reason_to_hold(
     deployment: ModelDeployment, observed: Observed, course: Course, canary: CanaryStatus, stage: Stage, now: datetime
 ) -> str | None:
     """Why the rollout stays where it is, in one sentence; none when it may move on."""
-    if canary.weight_since is None or not is_settled(observed, course.status):
+    since = canary.effective_since
+    if since is None or not is_settled(observed, course.status):
         return _not_in_force(deployment, observed, course, canary, stage)
     where = _where(deployment, course, canary)
-    if now - canary.weight_since < stage.keep:
-        return f"{where}: stable stays beside it until {clock(canary.weight_since + stage.keep)}"
+    if now - since < stage.keep:
+        return f"{where}: stable stays beside it until {clock(since + stage.keep)}"
     if asked(deployment, PROMOTE, canary) or course.status.stable is None or canary.undo:
         return None
     if stage.until_promoted:
         again = ", taken away and set again: the one that stands has acted" if PROMOTE in canary.spent else ""
         return f"{where}: waits until it is promoted by the annotation {PROMOTE}={canary.revision.hash}{again}"
-    if now - canary.weight_since < stage.pause:
-        return f"{where}: pauses until {clock(canary.weight_since + stage.pause)}"
+    if now - since < stage.pause:
+        return f"{where}: pauses until {clock(since + stage.pause)}"
     return _lacking_evidence(deployment, observed, course, canary, stage, where)
 
 
@@ -208,7 +231,7 @@ def _advance(deployment: ModelDeployment, course: Course, canary: CanaryStatus, 
         return promote(deployment, course, canary, now)
     following, spent = _following(deployment, course, canary, len(plan) - 1)
     said = _step_started(deployment, canary, "moves on to", plan[following].weight)
-    changes = {"step": following, "step_started_at": now, "weight_since": None, "spent": spent}
+    changes = {"step": following, "step_started_at": now, "weight_since": None, "lost_at": None, "spent": spent}
     return course.with_canary(canary, evidence=start_step(canary.evidence), **changes).announcing(said)
 
 

@@ -192,7 +192,7 @@ def _settle(world: _World) -> None:
     """Pods come up and the gateway takes the weights, until the present weight holds."""
     for _ in range(4):
         canary = world.decision.status.canary
-        if canary is None or canary.weight_since is not None:
+        if canary is None or canary.effective_since is not None:
             return
         world.now += _SETTLING
         world.look()
@@ -201,7 +201,7 @@ def _settle(world: _World) -> None:
 def _waiting_since(world: _World, canary: CanaryStatus) -> datetime | None:
     """Since when the rollout is at a weight that waits for somebody's promotion; none where it is not."""
     waits = stage_of(world.deployment, world.decision.status, canary).until_promoted
-    return canary.weight_since if waits else None
+    return canary.effective_since if waits else None
 
 
 def _waited_in_vain(world: _World, canary: CanaryStatus, behaviour: Behaviour) -> bool:

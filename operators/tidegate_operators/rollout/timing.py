@@ -45,9 +45,10 @@ def _of_rollout(
     before = deployment.status.canary
     if before is not None and before.step != canary.step:
         return _AT_ONCE
-    if canary.weight_since is None or observed.metrics_failure or not is_settled(observed, course.status):
+    since = canary.effective_since
+    if since is None or observed.metrics_failure or not is_settled(observed, course.status):
         return _BUSY
-    wait = max(_LEAST, min(_due(deployment, course, canary, canary.weight_since, now)) - now)
+    wait = max(_LEAST, min(_due(deployment, course, canary, since, now)) - now)
     return min(wait, _WAITING) if observed.model_failure else wait
 
 

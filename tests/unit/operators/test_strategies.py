@@ -160,6 +160,24 @@ def test_a_test_by_values_leaves_everybody_else_with_stable() -> None:
     assert "has the requests whose x-group is beta or staff" in (story.status.message or "")
 
 
+def test_whoever_may_get_traffic_by_an_edit_of_the_strategy_is_known_to_the_gateway_before() -> None:
+    """A cluster that comes with its traffic can cost a request, for a gateway hears of the two by separate streams."""
+    for strategy in (
+        {"canary": {"steps": [{"setWeight": 5}]}},
+        {"abTest": {"header": "x-bucket", "percent": 20, "minDuration": "1h"}},
+        {"abTest": {"header": "x-group", "values": ["beta"], "minDuration": "1h"}},
+    ):
+        story = serving(strategy=strategy)
+        for _ in range(2):
+            assert story.decision is not None
+            for body in route_objects(story.deployment(), story.status, story.decision.weights):
+                known = {backend["name"] for rule in body["spec"]["rules"] for backend in rule["backendRefs"]}
+                live = {f"ctr-ranker-{found.hash}" for found in story.status.live}
+                assert known == live | {"ctr-ranker-unjudged"}, strategy
+            story.model = NEXT
+            story.looks(3)
+
+
 def test_before_and_after_a_test_all_traffic_is_with_stable() -> None:
     story = _testing()
     story.annotations = {ABORT: revision(NEXT)}
@@ -262,6 +280,21 @@ def test_a_hiccup_of_the_gateway_costs_a_test_no_time() -> None:
         story.look(observed=Observed(NEXT, lagging.servers, Routes(lagging.routes.weights, accepted=False)))
     assert story.status.canary is not None
     assert story.status.canary.weight_since is not None
+
+
+def test_a_pod_that_is_made_anew_costs_a_test_no_time() -> None:
+    story = _testing(minDuration="1h", maxDuration="2h")
+    story.judged((30, 1000), (30, 1000), 300, "ctr")
+    story.look(observed=_without_pods(story))
+    story.judged((30, 1000), (30, 1000), 80, "ctr")
+    assert story.status.stable is not None
+    assert story.status.stable.version == "2", "an hour had passed before, and not once more"
+
+
+def _without_pods(story: Story) -> Observed:
+    """A look at which no pod of the canary is ready."""
+    seen = obeyed(story.decision, NEXT, judged_until=story.now)
+    return Observed(NEXT, seen.servers | {revision(NEXT): Server(1, 0)}, seen.routes)
 
 
 def test_pods_that_never_start_end_a_rollout_that_waits_for_a_person() -> None:

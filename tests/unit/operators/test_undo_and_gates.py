@@ -228,6 +228,45 @@ def test_an_undo_that_is_aborted_does_not_bring_back_what_harmed() -> None:
     assert story.status.rejected.version == "3"
 
 
+@pytest.mark.parametrize("how", ["abort", "deadline"])
+def test_a_way_back_that_does_not_succeed_leaves_stable_unrejected(how: str) -> None:
+    """Stable is what the source names: it serves, and nothing of it was rejected."""
+    story = _promoted()
+    story.annotations = {UNDO_TO: revision(GOOD)}
+    story.look(observed=_startless(story))
+    if how == "abort":
+        story.annotations |= {ABORT: revision(GOOD)}
+    for _ in range(70):
+        story.look(observed=_startless(story))
+    assert (story.status.canary, story.status.rejected) == (None, None)
+    assert shares(story.decision) == {revision(NEXT): 100}
+    assert story.status.verdict is not None
+    assert story.status.verdict.outcome == {"abort": "aborted", "deadline": "timedOut"}[how]
+    status = summarize(story.deployment(), _startless(story), story.look(observed=_startless(story)), story.now)
+    assert status.phase == "Healthy"
+
+
+def _startless(story: Story) -> Observed:
+    """Version 2 serves, and no pod of version 1 starts."""
+    servers = {revision(NEXT): Server(2, 2), revision(GOOD): Server(1, 0)}
+    return Observed(NEXT, servers, Routes({revision(NEXT): 100, revision(GOOD): 0}, accepted=True))
+
+
+def test_a_way_back_to_what_the_source_names_is_not_begun_again_once_it_was_aborted() -> None:
+    story = _promoted()
+    story.annotations = {UNDO_TO: revision(GOOD)}
+    story.looks(10)
+    story.annotations = {UNDO_TO: revision(NEXT)}
+    story.look()
+    assert story.status.canary is not None
+    story.annotations |= {ABORT: revision(NEXT)}
+    story.looks(10)
+    assert story.status.canary is None
+    assert shares(story.decision) == {revision(GOOD): 100}
+    assert story.status.rejected is not None
+    assert story.status.rejected.version == "2"
+
+
 def test_an_undo_without_a_free_gpu_takes_pods_places_too() -> None:
     story = _on_gpus(spare=1).looks(4, free_gpus=(8,))
     story.model = NEXT
