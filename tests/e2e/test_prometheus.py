@@ -38,6 +38,15 @@ def test_the_edges_of_the_gateways_histogram_are_known(live: Live) -> None:
     assert {100.0, float("inf")} <= {float(edge) for edge in edges}
 
 
+def test_a_track_takes_series_that_do_not_tell_their_namespace(live: Live) -> None:
+    now = datetime.now(UTC)
+    labels = 'tidegate_namespace=~"nowhere|"'
+    asked = (f"count(up{{{labels}}})", f"count(nv_inference_request_success{{{labels}}})")
+    found = [Prometheus(live.addresses.prometheus).scalar(query, now) for query in asked]
+    assert found[0], "most targets have no such label"
+    assert found[1] is None, "Triton's have that of another namespace"
+
+
 def test_a_query_that_is_none_is_refused_with_its_own_words(live: Live) -> None:
     with pytest.raises(NeighbourError, match="correct the metric"):
         Prometheus(live.addresses.prometheus).numbers("sum(", [datetime.now(UTC)])

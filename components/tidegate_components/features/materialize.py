@@ -46,9 +46,10 @@ _SENTENCES, _SENTENCE = 5, 200
 class Materialized:
     """What a run did. Times are UTC; `rows` counts the entities written, of which `statistics` tell.
 
-    `quality`: how the values fail what the view expects of them, as sentences. `consistency`: values that serving used
-    since the interval began, and what is wrong with them. `watermark`: None where no run of this definition reaches the
-    store from the beginning. `left_out`: by column, rows of the source that lack a key or the time.
+    `quality`: how the values fail what the view expects of them, as sentences; None where none were written.
+    `consistency`: values that serving used since the interval began, and what is wrong with them. `watermark`: None
+    where no run of this definition reaches the store from the beginning. `left_out`: by column, rows of the source that
+    lack a key or the time.
     """
 
     watermark: datetime | None
@@ -58,7 +59,7 @@ class Materialized:
     newest_event_time: datetime | None
     schema_hash: str
     statistics: tuple[FeatureStatistics, ...] = ()
-    quality: tuple[str, ...] = ()
+    quality: tuple[str, ...] | None = ()
     consistency: tuple[int, str] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,14 +80,15 @@ class Materialized:
             "leftOut": dict(self.left_out),
             "newestEventTime": rfc3339(self.newest_event_time) if self.newest_event_time else None,
             "schemaHash": self.schema_hash,
-            "quality": list(self.quality),
+            "quality": None if self.quality is None else list(self.quality),
             "consistency": _consistency(self.consistency),
             "statistics": [found.to_json() for found in self.statistics],
         }
 
     def to_report(self) -> str:
         """The same for a pod's last word, which may have 4,096 bytes: short statistics of as many features as fit."""
-        document = self.to_json() | {"quality": [sentence[:_SENTENCE] for sentence in self.quality[:_SENTENCES]]}
+        short_quality = None if self.quality is None else [text[:_SENTENCE] for text in self.quality[:_SENTENCES]]
+        document = self.to_json() | {"quality": short_quality}
         short = [_short(found) for found in self.statistics]
         while True:
             text = json.dumps(document | {"statistics": short}, separators=(",", ":"))
@@ -126,15 +128,15 @@ def catch_up(
     """Incremental runs from the watermark to `now`, each at most `maxWindow` long; one, where nothing is behind.
 
     Each advances the watermark, so that one that is killed goes on where it was; `told` hears of each but the last.
-    Returns the last, with the rows of all. Raises as `materialize` does.
+    Returns the last, with the rows of all and the quality of the last that wrote some. Raises as `materialize` does.
     """
-    rows = 0
+    rows, quality = 0, None
     while True:
         start, end = next_interval(view, store, now)
         done = materialize(view, store, end, start, claims)
-        rows += done.rows
+        rows, quality = rows + done.rows, quality if done.quality is None else done.quality
         if (done.watermark or end) >= now or end >= now:
-            return replace(done, rows=rows)
+            return replace(done, rows=rows, quality=quality)
         told(done)
 
 
@@ -167,7 +169,7 @@ def materialize(
     watermark = _advance(view, store, before, first, last)
     begin = start or from_micros(min(oldest if oldest is not None else last, last))
     newest_time = from_micros(newest) if newest is not None else None
-    quality = failed_expectations(view, statistics)
+    quality = failed_expectations(view, statistics) if rows else None
     checked = (statistics, quality, logged_consistency(view, start, claims), left_out)
     return Materialized(watermark, rows, begin, end, newest_time, view.schema_hash, *checked)
 

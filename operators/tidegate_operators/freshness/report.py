@@ -69,7 +69,7 @@ def summarize(
     status = _with_report(view, view.status, ended)
     report = next((run.report for run in reversed(ended) if run.report), None)
     conditions = [*_conditions(view, status, ended, now), schema, _quality(report, now), _consistent(report, now)]
-    conditions = _kept(view, conditions) if report is None else conditions
+    conditions = _kept(view, report, conditions)
     if refusal is not None:
         conditions[0] = _condition("Ready", "False", refusal.reason, refusal.message, now)
     kept = with_transition_times(view.status.conditions, conditions, view.metadata.generation)
@@ -173,10 +173,20 @@ def _consistent(report: Report | None, now: datetime) -> Condition:
     return _condition("Consistent", "False", "ValuesDiffer", message, now)
 
 
-def _kept(view: FeatureView, conditions: Sequence[Condition]) -> list[Condition]:
-    """Without a report, what the last one said of the values still stands."""
+def _kept(view: FeatureView, report: Report | None, conditions: Sequence[Condition]) -> list[Condition]:
+    """Where no run says anything of the values, what was said before still stands.
+
+    A run that wrote none says nothing of their quality; what was said under another spec, which may expect something
+    else, does not stand.
+    """
     known = {condition.type: condition for condition in view.status.conditions}
-    return [known.get(c.type, c) if c.type in ("QualityOK", "Consistent") else c for c in conditions]
+    quality = known.get("QualityOK")
+    kept: dict[str, Condition] = {}
+    if (report is None or report.quality is None) and quality is not None:
+        kept |= {"QualityOK": quality} if quality.observed_generation == view.metadata.generation else {}
+    if report is None and "Consistent" in known:
+        kept["Consistent"] = known["Consistent"]
+    return [kept.get(condition.type, condition) for condition in conditions]
 
 
 def _ready(status: FeatureViewStatus, materialized: Condition, now: datetime) -> Condition:

@@ -15,6 +15,7 @@ from tidegate_operators.rollout.counting import Series, mean_windows, totals, wi
 from tidegate_operators.rollout.observed import Estimate, Failure, Window
 from tidegate_operators.rollout.plausible import (
     is_an_estimate,
+    no_events,
     not_an_estimate,
     not_readings,
     not_squares,
@@ -99,8 +100,7 @@ def _read(look: _Look, metric: Metric) -> tuple[list[Window], Failure | None]:
         return _readings(look, metric, metric.threshold.query)
     if metric.external is not None:
         return _estimated(look, metric, metric.external)
-    where = look.deployment.metadata
-    asked = question(metric, look.profile, track(where.name, [look.stable, look.canary]), where.namespace)
+    asked = question(metric, look.profile, _track(look, look.stable, look.canary))
     if asked is None:
         raise NeighbourError("MetricNotSeen", unseen(metric, look.profile))
     return _answer(look, metric, asked)
@@ -127,8 +127,13 @@ def _pairs(look: _Look) -> list[tuple[datetime, datetime]]:
 
 def _numbers(look: _Look, query: str, revision: str) -> list[float | None]:
     """What a query says of a revision at the end of each interval."""
-    asked = query.replace("$track", track(look.deployment.metadata.name, [revision]))
+    asked = query.replace("$track", _track(look, revision))
     return look.prometheus.numbers(asked, look.grid[1:])
+
+
+def _track(look: _Look, *revisions: str) -> str:
+    where = look.deployment.metadata
+    return track(where.name, revisions, where.namespace)
 
 
 def _both(stable: Estimate | None, canary: Estimate | None) -> tuple[Estimate, Estimate] | None:
@@ -158,13 +163,18 @@ def _answer(look: _Look, metric: Metric, asked: Question) -> tuple[list[Window],
         raise NeighbourError("MetricNotSeen", _nothing_there(look, asked))
     if asked.complement and not events:
         raise NeighbourError("BucketNotFound", _no_such_edge(look, asked))
+    unseen = no_events(metric, asked.events) if (metric.ratio or metric.mean) and not events else None
+    if unseen is not None and metric.higher_is_better:
+        if _has_just_begun(look):
+            return [], None
+        raise NeighbourError(unseen.reason, unseen.message)
     grid, stable, canary = _with_past(look.grid), look.stable, look.canary
     squares = [series for selector in asked.squares for series in _counters(look, selector)]
     if asked.squares:
         found = mean_windows(asked.metric, grid, stable, canary, sums=events, squares=squares, counts=trials)
     else:
         found = windows(asked.metric, grid, stable, canary, events=events, trials=trials, complement=asked.complement)
-    strange = _strange(look, metric, events, squares, trials)
+    strange = _strange(look, metric, events, squares, trials) or (None if _has_just_begun(look) else unseen)
     return [window for window in found if window.start >= look.grid[0]], strange
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tidegate_api.model_deployment import Metric, Tally
 from tidegate_operators.rollout.observed import Failure
 
-__all__ = ["is_an_estimate", "not_an_estimate", "not_readings", "not_squares", "too_many_events"]
+__all__ = ["is_an_estimate", "no_events", "not_an_estimate", "not_readings", "not_squares", "too_many_events"]
 
 # What rounding may make of sums.
 _SLACK = 1e-6
@@ -48,6 +48,19 @@ def not_an_estimate(
         expected = "a finite value, and a standardError and sampleSize above 0; correct external in spec.analysis"
         return Failure("NotANumber", f"Metric {metric.name}: {side} has {said}, but a test needs {expected}")
     return None
+
+
+def no_events(metric: Metric, selectors: Iterable[str]) -> Failure:
+    """No counter of events on either side, which may be a slip of the pen.
+
+    Of what should be high nothing can be proven by it; of what should be low it is taken for no event, and told.
+    """
+    field = "mean.sum" if metric.mean else "ratio.events"
+    asked = f"Metric {metric.name}: Prometheus has no series {' or '.join(selectors)} of either side"
+    remedy = f"correct {field} in spec.analysis, or export the counter with 0 before the first event"
+    if metric.higher_is_better:
+        return Failure("MetricNotSeen", f"{asked}, and nothing is proven by what nobody counts; {remedy}")
+    return Failure("EventsNotSeen", f"{asked}, which is taken for no event so far; {remedy}")
 
 
 def too_many_events(metric: Metric, side: str, counted: Tally) -> Failure | None:

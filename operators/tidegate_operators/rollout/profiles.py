@@ -71,28 +71,29 @@ class Question:
     buckets: str = ""
 
 
-def track(deployment: str, revisions: Iterable[str]) -> str:
-    """The labels that `$track` stands for, of one side or of several."""
-    return f'tidegate_deployment="{deployment}",tidegate_revision=~"{"|".join(sorted(revisions))}"'
+def track(deployment: str, revisions: Iterable[str], namespace: str) -> str:
+    """The labels that `$track` stands for, of one side or of several.
 
-
-def question(metric: Metric, profile: Profile, labels: str, namespace: str) -> Question | None:
-    """The question of a comparing metric; none where the gateway's profile cannot answer it.
-
-    The profile's own counters are asked for with the namespace too, which the gateway's and servers' series tell.
+    Series of another namespace, where a deployment may have the same name and revisions, are none of them; those that
+    do not tell their namespace are.
     """
-    own = f'tidegate_namespace="{namespace}",{labels}'
+    sides = "|".join(sorted(revisions))
+    return f'tidegate_namespace=~"{namespace}|",tidegate_deployment="{deployment}",tidegate_revision=~"{sides}"'
+
+
+def question(metric: Metric, profile: Profile, labels: str) -> Question | None:
+    """The question of a comparing metric; none where the gateway's profile cannot answer it."""
     if metric.ratio is not None:
         return _question(metric.name, (metric.ratio.events,), metric.ratio.trials, labels)
     if metric.mean is not None:
         asked = _question(metric.name, (metric.mean.sum,), metric.mean.count, labels)
         return replace(asked, squares=(metric.mean.sum_of_squares.replace("$track", labels),))
     if metric.error_rate is not None:
-        return _question(metric.name, profile.failures, profile.requests, own)
+        return _question(metric.name, profile.failures, profile.requests, labels)
     if metric.slow_requests is not None and profile.bucket:
         bucket = profile.bucket.replace("$edge", _edge(metric.slow_requests.above))
-        asked = _question(metric.name, (bucket,), profile.timed, own, complement=True)
-        return replace(asked, buckets=profile.buckets.replace("$track", own))
+        asked = _question(metric.name, (bucket,), profile.timed, labels, complement=True)
+        return replace(asked, buckets=profile.buckets.replace("$track", labels))
     return None
 
 

@@ -25,7 +25,7 @@ _UNREMARKABLE = {
     "Compatible",
     "Readable",
 }
-_PASSING = ("MetricNotSeen", "NotANumber", "Waiting")
+_PASSING = ("MetricNotSeen", "EventsNotSeen", "NotANumber", "Waiting")
 # Said by Progressing and the verdict already.
 _FOR_TOOLS = {"Reconciling", "Stalled"}
 

@@ -227,7 +227,8 @@ def test_a_pod_that_is_made_anew_begins_no_pause_anew() -> None:
     story.looks(2)
     assert "00:31:30" in (story.status.message or "")
     story.judged((0, 900), (0, 100), count=20)
-    assert story.status.weight == 50
+    assert story.status.verdict is not None
+    assert story.status.verdict.reason == "Promoted"
 
 
 def test_a_canary_that_stays_without_pods_is_drained_at_the_deadline() -> None:

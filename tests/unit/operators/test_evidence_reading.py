@@ -68,3 +68,27 @@ def test_an_edge_that_the_histogram_lacks_is_answered_with_those_that_it_has() -
     assert failure is not None
     assert failure.reason == "BucketNotFound"
     assert failure.message.endswith("state slowRequests.above as one of its edges: 2.5, 100 ms")
+
+
+class Eventless(Silent):
+    """It counts trials, and has never seen an event."""
+
+    def counters(self, selector: str, grid: Sequence[datetime]) -> list[Series]:
+        sides = [revision_of(deployment(), model).hash for model in (GOOD, NEXT)]
+        grown = tuple(float(k) for k in range(len(grid)))
+        return [] if "clicks" in selector else [Series(side, grown) for side in sides]
+
+
+@pytest.mark.parametrize(("good", "reason", "windows"), [(True, "MetricNotSeen", 0), (False, "EventsNotSeen", 7)])
+def test_an_event_counter_that_nobody_has_proves_nothing_and_is_told(good: bool, reason: str, windows: int) -> None:
+    ratio = {"events": "clicks{$track}", "trials": "shown{$track}"}
+    metric = {"name": "ctr", "role": "objective", "margin": 0.1, "higherIsBetter": good, "ratio": ratio}
+    owner = deployment(analysis={"interval": "10s", "metrics": [metric]})
+    for seconds, said in ((20, None), (79, reason)):
+        now = START + timedelta(seconds=seconds)
+        found, _, failure = read_evidence(_judged(owner, 0), Eventless(), CONTOUR, now)
+        assert (failure.reason if failure else None) == said
+    assert len(found) == windows
+    assert failure is not None
+    assert "no series clicks{" in failure.message
+    assert "correct ratio.events in spec.analysis, or export the counter with 0" in failure.message

@@ -113,8 +113,13 @@ def test_failed_expectations_and_wrong_values_are_told_with_a_remedy_and_take_no
 
 def test_what_a_run_said_of_the_values_stands_until_the_next_says_otherwise() -> None:
     bad, _ = summarize(_view(), [_told(quality=["feature price has max 9e9, more than the expected 100"])], START)
-    later, _ = summarize(_view(bad), [], START + timedelta(hours=1))
-    assert _conditions(later)["QualityOK"] == ("False", "ExpectationsFailed")
+    for runs in ([], [_told(quality=None)]):
+        later, _ = summarize(_view(bad), runs, START + timedelta(hours=1))
+        assert _conditions(later)["QualityOK"] == ("False", "ExpectationsFailed"), "one that wrote nothing says nothing"
+    edited = _view(bad)
+    edited = edited.model_copy(update={"metadata": edited.metadata.model_copy(update={"generation": 9})})
+    later, _ = summarize(edited, [_told(quality=None)], START + timedelta(hours=1))
+    assert _conditions(later)["QualityOK"] == ("Unknown", "NotMeasured"), "it may expect something else now"
 
 
 def test_without_a_log_nothing_is_said_of_consistency() -> None:
