@@ -46,6 +46,11 @@ class Aggregate(Value):
 class Expectation(Value):
     """What the values of a feature, over the entities of a run, should be; a failed one turns QualityOK to False."""
 
+    rules: ClassVar = [
+        rule(f"!has(self.{low}) || !has(self.{high}) || self.{low} <= self.{high}", f"{low} must not exceed {high}")
+        for low, high in (("min", "max"), ("minMean", "maxMean"))
+    ]
+
     max_missing: Annotated[float | None, Field(ge=0, le=1, description="Greatest share of entities without one.")] = (
         None
     )
@@ -53,6 +58,13 @@ class Expectation(Value):
     max: Annotated[float | None, Field(description="Greatest value.")] = None
     min_mean: Annotated[float | None, Field(description="Least mean.")] = None
     max_mean: Annotated[float | None, Field(description="Greatest mean.")] = None
+
+    @model_validator(mode="after")
+    def _something_fits(self) -> Expectation:
+        for name, low, high in (("min", self.min, self.max), ("minMean", self.min_mean, self.max_mean)):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"a {name} that does not exceed {name.replace('min', 'max')}")
+        return self
 
 
 class Feature(Value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tidegate_api.model_package import DIGEST_PATTERN
 from tidegate_api.quantities import QUANTITY_PATTERN
@@ -28,8 +28,29 @@ __all__ = [
 ]
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
-HeaderName = Annotated[str, Field(pattern="^[A-Za-z0-9!#$%&'*+.^_|~-]+$", min_length=1, max_length=253)]
-Hostname = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+_NO_HOST = "must not be Host: by that one the gateway finds the route"
+
+
+def _not_host(name: str) -> str:
+    if name.lower() == "host":
+        raise ValueError(f"another header: it {_NO_HOST}")
+    return name
+
+
+HeaderName = Annotated[
+    str,
+    Field(
+        pattern="^[A-Za-z0-9!#$%&'*+.^_|~-]+$",
+        min_length=1,
+        max_length=253,
+        json_schema_extra={
+            "x-kubernetes-validations": [rule("!self.matches('^[hH][oO][sS][tT]$')", f"the header {_NO_HOST}", TEXT)]
+        },
+    ),
+    AfterValidator(_not_host),
+]
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+Hostname = Annotated[str, Field(pattern=rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$", max_length=253)]
 MetricName = Annotated[str, Field(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Selector = Annotated[str, Field(min_length=1, max_length=1024)]
 _LABELS = r'([^{}"]|"([^"\\]|\\.)*")*'

@@ -110,6 +110,10 @@ class ModelDeploymentSpec(Value):
             "backend tensorrt needs a GPU: set runtime.gpus to 1 or more, or backend to onnxruntime",
         ),
         rule(
+            "self.runtime.gpus > 0 || !self.scaling.targets.exists(t, has(t.gpuUtilization))",
+            "target gpuUtilization needs a GPU: set runtime.gpus to 1 or more, or scale by another target",
+        ),
+        rule(
             "!has(self.strategy.blueGreen) || !has(self.analysis.metrics) || "
             "self.analysis.metrics.all(m, has(m.threshold) || has(m.external))",
             "blueGreen never has two sides under live traffic, so it is judged by threshold and external metrics only: "
@@ -152,9 +156,11 @@ class ModelDeploymentSpec(Value):
     """How many promotions the status keeps, to go back to, and how many rollouts that ended otherwise."""
 
     @model_validator(mode="after")
-    def _tensorrt_has_a_gpu(self) -> ModelDeploymentSpec:
+    def _what_needs_a_gpu_has_one(self) -> ModelDeploymentSpec:
         if self.runtime.backend == "tensorrt" and not self.runtime.gpus:
             raise ValueError("runtime.gpus of 1 or more with backend tensorrt")
+        if not self.runtime.gpus and any(target.gpu_utilization for target in self.scaling.targets):
+            raise ValueError("runtime.gpus of 1 or more with the scaling target gpuUtilization")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -34,6 +35,12 @@ class Batching(Value):
     """How long a request may wait for others."""
 
 
+_KNOWN_RESOURCE = "k.contains('/') || k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-')"
+_KNOWN = "a resource is cpu, memory, ephemeral-storage, hugepages-SIZE or DOMAIN/NAME: no node has another"
+_NO_GPUS = "GPUs are asked for by runtime.gpus, not among resources"
+_LIMITED = "a resource of the form DOMAIN/NAME needs a limit, which is its request too"
+
+
 class ResourceRequirements(Value):
     """Requests and limits of the server's container."""
 
@@ -42,7 +49,10 @@ class ResourceRequirements(Value):
             "self.requests.all(k, !(k in self.limits) || "
             "quantity(self.requests[k]).compareTo(quantity(self.limits[k])) <= 0)",
             "a request must not exceed its limit: no pod would be let in",
-        )
+        ),
+        *(rule(f"self.{field}.all(k, {_KNOWN_RESOURCE})", _KNOWN) for field in ("requests", "limits")),
+        *(rule(f"!('nvidia.com/gpu' in self.{field})", _NO_GPUS) for field in ("requests", "limits")),
+        rule("self.requests.all(k, !k.contains('/') || k in self.limits)", _LIMITED),
     ]
 
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
@@ -55,6 +65,17 @@ class ResourceRequirements(Value):
         for name, asked in self.requests.items():
             if name in self.limits and amount(asked) > amount(self.limits[name]):
                 raise ValueError(f"a request of {name} that does not exceed its limit {self.limits[name]}")
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_have_them(self) -> ResourceRequirements:
+        for name in (*self.requests, *self.limits):
+            if "/" not in name and name not in {"cpu", "memory", "ephemeral-storage"} and name[:10] != "hugepages-":
+                raise ValueError(f"another name than {name}: {_KNOWN}")
+            if name == "nvidia.com/gpu":
+                raise ValueError(f"no {name}: {_NO_GPUS}")
+            if "/" in name and name not in self.limits:
+                raise ValueError(f"a limit of {name}: {_LIMITED}")
         return self
 
 
@@ -137,7 +158,14 @@ class ScalingTarget(Value):
 class Scaling(Value):
     """Bounds and targets of the HPA of a revision."""
 
-    rules: ClassVar = [rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")]
+    rules: ClassVar = [
+        rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas"),
+        rule(
+            "!self.scaleDownDelay.endsWith('d') && duration(self.scaleDownDelay) <= duration('1h')",
+            "scaleDownDelay must not exceed 1h: an HPA remembers no longer",
+            "self.scaleDownDelay",
+        ),
+    ]
 
     min_replicas: Annotated[int, Field(ge=1, le=1000)]
     """Fewest pods of stable."""
@@ -146,9 +174,15 @@ class Scaling(Value):
     targets: Annotated[list[ScalingTarget], Field(min_length=1, max_length=4)]
     """What the HPA holds near a value; the greatest need wins."""
     scale_down_delay: PositiveDuration = Field(default="5m", validate_default=True)
-    """How long a need must stay low before pods go; they come at once."""
+    """How long a need must stay low before pods go, at most 1h; they come at once."""
     nodes_on_demand: bool = False
     """True: nodes are added for pods that wait, so a rollout starts without asking whether GPUs are free."""
+
+    @model_validator(mode="after")
+    def _an_hour_at_most(self) -> Scaling:
+        if self.scale_down_delay > timedelta(hours=1):
+            raise ValueError("scaleDownDelay of at most 1h: an HPA remembers no longer")
+        return self
 
 
 class GatewayRef(Value):
@@ -176,6 +210,13 @@ class Routing(Value):
             "!has(self.hostnames) || !has(self.grpcHostnames) || !self.hostnames.exists(h, h in self.grpcHostnames)",
             "hostnames and grpcHostnames must not share a name",
         ),
+        *(
+            rule(
+                f"!has(self.{field}) || size(self.{field}) == 0 || '{protocol}' in self.protocols",
+                f"{field} need protocol {protocol}: without it nothing answers there",
+            )
+            for field, protocol in (("hostnames", "HTTP"), ("grpcHostnames", "GRPC"))
+        ),
     ]
 
     gateway_ref: GatewayRef
@@ -193,3 +234,13 @@ class Routing(Value):
 
     The gateway must take header filters of backends, which Gateway API calls extended.
     """
+
+    @model_validator(mode="after")
+    def _something_answers_there(self) -> Routing:
+        for field, hosts, protocol in (
+            ("hostnames", self.hostnames, "HTTP"),
+            ("grpcHostnames", self.grpc_hostnames, "GRPC"),
+        ):
+            if hosts and protocol not in self.protocols:
+                raise ValueError(f"protocol {protocol} with {field}: without it nothing answers there")
+        return self

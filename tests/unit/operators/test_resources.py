@@ -258,7 +258,8 @@ def test_a_revision_tolerates_the_drain_of_a_node_pod_by_pod() -> None:
 
 def test_gpu_utilization_is_a_metric_of_the_pods() -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 2, "targets": [{"gpuUtilization": 70}], "scaleDownDelay": "1m"}
-    spec = _server(scaling=scaling)["HorizontalPodAutoscaler"]["spec"]
+    runtime = {"gpus": 1, "backend": "onnxruntime"}
+    spec = _server(scaling=scaling, runtime=runtime)["HorizontalPodAutoscaler"]["spec"]
     (metric,) = spec["metrics"]
     assert metric["pods"]["metric"]["name"] == "tidegate_gpu_utilization_ratio"
     assert metric["pods"]["target"]["averageValue"] == "700m"
