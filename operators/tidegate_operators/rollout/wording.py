@@ -32,7 +32,7 @@ def _difference(analysis: Analysis, metric: Metric, item: Evidence) -> str:
     if item.difference is None or item.low is None or item.high is None:
         return ""
     found, low, high = (_amount(metric, value, "+") for value in (item.difference, item.low, item.high))
-    since = "" if metric.external else f" since both sides had {burn_in(analysis)} samples"
+    since = "" if metric.external else f" in the intervals after both sides had {burn_in(analysis)} samples"
     return f", difference {found} ({low} to {high}){since}"
 
 
