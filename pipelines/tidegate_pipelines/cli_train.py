@@ -28,6 +28,10 @@ def train(  # noqa: PLR0913, PLR0917 - the options of a public command
     start: Annotated[
         str | None, typer.Option("--from", help="Update this run (or its model/) by the rows of --train.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the validation rows for predictions.parquet, such as user_id for --group."),
+    ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="TrainJob: pods.")] = 1,
     namespace: Annotated[
         str, typer.Option(help="TrainJob: namespace; that of the kubeconfig's context if empty.")
@@ -49,7 +53,7 @@ def train(  # noqa: PLR0913, PLR0917 - the options of a public command
 
     with speaking():
         paths = resolve(train), resolve(valid), resolve(out), resolve(start) if start else None
-        order = Order(read_config(config), *paths, resume, max_restarts)
+        order = Order(read_config(config), *paths, resume, max_restarts, tuple(keep or ()))
         site = Site(nodes, namespace, parse_resources(resources), deadline_s)
         figures = launch(order, launcher, nproc, progress, site)
         if json_:

@@ -151,8 +151,16 @@ def fit_inputs(config: Config, train_sets: Sequence[Path]) -> Inputs:
     return Inputs((*bags, *_crosses(declared, bags)), (*numerics, *shifted))
 
 
-def check_sets(config: Config, train_sets: Sequence[Path], valid: Path) -> None:
-    """Raise TrainingSetError for what the files' schemas alone show to be wrong: quick, and before torch is loaded."""
+def check_sets(config: Config, train_sets: Sequence[Path], valid: Path, keep: Sequence[str] = ()) -> None:
+    """Raise TrainingSetError for what the files' schemas alone show to be wrong: quick, and before torch is loaded.
+
+    keep: columns of the validation rows that are to stand beside `label` and `score`.
+    """
+    for file in _files(valid) if keep else ():
+        names = schema_of(file).names
+        if wrong := [name for name in keep if name not in names or name in {"label", "score"}]:
+            expected = f"a column to keep, other than label and score: {', '.join(names[:20])}"
+            raise bad_set(file, "keep", wrong[0], expected, "correct --keep")
     for path in (*train_sets, valid):
         schema_of(path)
         for file in _files(path):

@@ -98,7 +98,7 @@ def _look(order: Order, say: Callable[[str], None]) -> None:
     if whole.is_file() and not order.resume:
         say(f"{order.out} holds a finished run, which this one replaces")
     say(f"reading {order.train} and {order.valid}")
-    check_sets(order.config, [order.train], order.valid)
+    check_sets(order.config, [order.train], order.valid, order.keep)
 
 
 def _local(order: Order, processes: int, say: Callable[[str], None], site: Site) -> None:

@@ -5,7 +5,7 @@ DIR/metrics.json      what it scores on the validation set, examples per second,
 DIR/history.json      epochs tried        DIR/config.yaml   the configuration, every default filled in
 DIR/run.json          name, run, code version, digest of the training data
 DIR/sample.parquet    up to 10,000 rows of the validation set, for packaging
-DIR/predictions.parquet   label and score of every validation row
+DIR/predictions.parquet   label and score of every validation row, in their order, and the columns that were to be kept
 DIR/checkpoints/      while it runs, and for --resume
 """
 
@@ -45,7 +45,10 @@ _EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Order:
-    """What to train on what, and where to: sets are Parquet files or folders, `start` a model to go on from."""
+    """What to train on what, and where to: sets are Parquet files, folders or globs, `start` a model to go on from.
+
+    keep: columns of the validation rows that stand beside their scores.
+    """
 
     config: Config
     train: Path
@@ -54,6 +57,7 @@ class Order:
     start: Path | None = None
     resume: bool = False
     restarts: int = 0
+    keep: tuple[str, ...] = ()
 
 
 def prepare_process(threads: int | None = None) -> None:
@@ -169,7 +173,7 @@ def _write(order: Order, fitted: Fitted, figures: dict[str, Any]) -> None:
     with replacing(out / "run.json") as beside:
         beside.write_text(json.dumps(_facts(order), indent=1))
     _write_sample(order.valid, fitted.inputs, order.config, out / "sample.parquet")
-    _write_predictions(fitted.held_out, out / "predictions.parquet")
+    _write_predictions(fitted.held_out, order, out / "predictions.parquet")
     with replacing(out / "metrics.json") as beside:
         beside.write_text(json.dumps(figures, indent=1))
 
@@ -205,9 +209,14 @@ def _write_sample(valid: Path, inputs: Inputs, config: Config, into: Path) -> No
         pq.write_table(pa.concat_tables(taken).rename_columns([*columns[:-1], "label"]), beside)
 
 
-def _write_predictions(scores: Scores, into: Path) -> None:
+def _write_predictions(scores: Scores, order: Order, into: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = pa.table({"label": scores.labels.astype("int8"), "score": scores.scores})
+    if order.keep:
+        rows = read_tables(parquet_files(order.valid), list(order.keep))
+        for name in order.keep:
+            found = found.append_column(name, rows[name])
     with replacing(into) as beside:
-        pq.write_table(pa.table({"label": scores.labels.astype("int8"), "score": scores.scores}), beside)
+        pq.write_table(found, beside)

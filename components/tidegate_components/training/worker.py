@@ -24,7 +24,8 @@ def order_text(order: Order) -> str:
     """An order as JSON, the same for the same order."""
     paths = {name: str(getattr(order, name) or "") for name in ("train", "valid", "out", "start")}
     config = order.config.model_dump(mode="json")
-    return json.dumps({"config": config, "resume": order.resume, "restarts": order.restarts, **paths})
+    more = {"keep": list(order.keep)} if order.keep else {}
+    return json.dumps({"config": config, "resume": order.resume, "restarts": order.restarts, **paths, **more})
 
 
 def parse_order(text: str) -> Order:
@@ -32,7 +33,8 @@ def parse_order(text: str) -> Order:
     said = json.loads(text)
     start = Path(said["start"]) if said["start"] else None
     train, valid, out = (Path(said[name]) for name in ("train", "valid", "out"))
-    return Order(parse_config(said["config"]), train, valid, out, start, said["resume"], said["restarts"])
+    config, keep = parse_config(said["config"]), tuple(said.get("keep", ()))
+    return Order(config, train, valid, out, start, said["resume"], said["restarts"], keep)
 
 
 def write_order(path: Path, order: Order) -> None:

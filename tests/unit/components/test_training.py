@@ -120,7 +120,7 @@ def test_a_run_leaves_model_figures_sample_and_predictions(tmp_path: Path) -> No
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config(epochs=2).model_dump(mode="json")))
     names = {"config": "c.yaml", "train": "train.parquet", "valid": "valid.parquet", "out": "run"}
     given = [text for option, name in names.items() for text in (f"--{option}", str(tmp_path / name))]
-    said = CliRunner().invoke(app, ["train", *given, "--json"])
+    said = CliRunner().invoke(app, ["train", *given, "--keep", "user", "--keep", "item", "--json"])
     assert said.exit_code == 0, said.output
     figures = json.loads(said.stdout)
     assert figures == json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -133,6 +133,9 @@ def test_a_run_leaves_model_figures_sample_and_predictions(tmp_path: Path) -> No
     twin = Scorer.load(tmp_path / "run" / "model")
     rows, _ = read_set(tmp_path / "run" / "sample.parquet", twin.inputs)
     np.testing.assert_allclose(np.sort(twin.scores(rows.ids, rows.dense)), predictions(tmp_path / "run"), atol=1e-6)
+    kept = pq.read_table(tmp_path / "run" / "predictions.parquet")
+    assert kept.column_names == ["label", "score", "user", "item"]
+    assert kept.select(["user", "item"]).equals(pq.read_table(tmp_path / "valid.parquet").select(["user", "item"]))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["name"] == "ctr-ranker"
     assert facts["data_digest"].startswith("sha256:")
@@ -145,6 +148,10 @@ def test_bad_input_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["train", *given, "--valid", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
     assert said.exit_code == 2
     assert "a column shop, which the configuration declares" in said.stderr
+    valid = ["--valid", str(tmp_path / "valid.parquet"), "--out", str(tmp_path / "run"), "--keep", "who"]
+    said = CliRunner().invoke(app, ["train", *given, *valid])
+    assert said.exit_code == 2
+    assert "keep is 'who', expected a column to keep" in said.stderr
 
 
 def _with_column(path: Path, name: str, values: Any) -> None:
