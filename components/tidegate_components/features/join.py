@@ -93,7 +93,7 @@ def check_values(db: Connection, view: FeatureView) -> None:
     keys = ", ".join(quoted(key.name) for key in view.spec.entity.join_keys)
     newest = f"SELECT tg_at, {keys} FROM ({events_query(view)}) ORDER BY tg_at DESC LIMIT 1"  # noqa: S608
     entities = f"SELECT CAST(1 AS BIGINT) AS tg_row, tg_at + 1 AS tg_as_of, {keys} FROM ({newest})"  # noqa: S608
-    with naming_values(view):
+    with naming_values(view, lambda one: db.execute(range_query(one)).fetchall()):
         db.execute(f"CREATE OR REPLACE TEMP TABLE entities AS {entities}")
         db.execute(range_query(view)).fetchall()
 
@@ -164,10 +164,13 @@ def _check_text_key(db: Connection, key: JoinKey, given: str, source: str, name:
 
 
 def _compute(db: Connection, view: FeatureView, as_known: bool, part: int) -> pa.Table:
-    with naming_values(view):
-        if as_known and view.spec.source.created_timestamp:  # else an event is known when it happens
-            return db.sql(f"SELECT * FROM ({as_of_query(view, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
-        return features_as_of(db, view, part)
+    def computed(one: FeatureView) -> pa.Table:
+        if as_known and one.spec.source.created_timestamp:  # else an event is known when it happens
+            return db.sql(f"SELECT * FROM ({as_of_query(one, as_known)}) ORDER BY tg_row").to_arrow_table()  # noqa: S608
+        return features_as_of(db, one, part)
+
+    with naming_values(view, computed):
+        return computed(view)
 
 
 def _bad(name: str, field: str, value: object, expected: str, remedy: str) -> BadFeaturesError:

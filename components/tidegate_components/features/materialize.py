@@ -162,7 +162,8 @@ def materialize(
         left_out = rows_left_out(db, view)
         newest, oldest = _ends(db, view, last)
         _select_entities(db, view, first, last)
-        values = _values(db, view, files)
+        with naming_values(view, lambda one: _values(db, one, files)):
+            values = _values(db, view, files)
         statistics = _statistics(db, view, values)
     _write_offline(view, values, last, claims)
     rows = store.write(view, _online_rows(view, values, last))

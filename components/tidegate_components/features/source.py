@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -119,13 +119,19 @@ def _culprit(db: Connection, view: FeatureView) -> str:
     """The field whose expression does not bind: of the first feature that does not alone, else of all."""
     import duckdb
 
-    for feature in view.spec.features:
-        alone = view.spec.model_copy(update={"features": [feature]})
+    for name, alone in _one_by_one(view):
         try:
-            _bind(db, view.model_copy(update={"spec": alone}))
+            _bind(db, alone)
         except duckdb.Error:
-            return "features" if view.spec.sql else f"features[{feature.name}].aggregate"
+            return "features" if view.spec.sql else f"features[{name}].aggregate"
     return "features"
+
+
+def _one_by_one(view: FeatureView) -> Iterator[tuple[str, FeatureView]]:
+    """The view with each of its features alone."""
+    for feature in view.spec.features:
+        spec = view.spec.model_copy(update={"features": [feature]})
+        yield feature.name, view.model_copy(update={"spec": spec})
 
 
 def misfit(db: Connection, key: JoinKey, query: str, number: str = _NUMBER) -> tuple[int, object] | None:
@@ -256,14 +262,31 @@ def _named_columns(view: FeatureView) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def naming_values(view: FeatureView) -> Iterator[None]:
-    """What DuckDB says of values that do not fit their declared types becomes a fault of the view."""
+def naming_values(view: FeatureView, compute: Callable[[FeatureView], object] | None = None) -> Iterator[None]:
+    """What DuckDB says of values that do not fit their declared types becomes a fault of the view.
+
+    compute: tells which feature it is, by failing for the view with that one alone.
+    """
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
-        raise view_error(view, "features", str(error).splitlines()[0], "values of the declared types") from error
+        culprit = _failing_alone(view, compute) if compute else None
+        field, said = culprit or ("features", str(error))
+        raise view_error(view, field, said.splitlines()[0], "values of the declared types") from error
+
+
+def _failing_alone(view: FeatureView, compute: Callable[[FeatureView], object]) -> tuple[str, str] | None:
+    """The first feature for which `compute` fails, as a field, and what DuckDB says of it."""
+    import duckdb
+
+    for name, alone in _one_by_one(view):
+        try:
+            compute(alone)
+        except duckdb.Error as error:
+            return f"features[{name}]", str(error)
+    return None
 
 
 def view_error(view: FeatureView, field: str, value: object, expected: str) -> TidegateError:

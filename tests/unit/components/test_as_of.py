@@ -51,6 +51,18 @@ def test_events_that_fail_where_do_not_count(tmp_path: Path) -> None:
     assert as_of(view, (1, 5))[0]["rows"] == 1
 
 
+@pytest.mark.parametrize("as_known", [False, True])
+def test_a_sum_beyond_64_bits_names_its_feature(as_known: bool, tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"user_id": [1] * 9, "event_time": [at(0)] * 9, "ingested_at": [at(0)] * 9, "price": [2**60 + 1] * 9}),
+        tmp_path / "events.parquet",
+    )
+    whole = {function: {"type": "Int64"} for function in ("sum", "min", "max", "last")}
+    view = aggregate_view(tmp_path, created=True, **whole)
+    with pytest.raises(BadFeaturesError, match=r"spec.features\[sum\] is .*expected values of the declared types"):
+        as_of(view, (1, 5), as_known=as_known)
+
+
 def test_where_sees_nan_which_no_file_tells_of_in_its_statistics(tmp_path: Path) -> None:
     """As a number that is greater than all others; sums without it are those of the rest."""
     asked = {
@@ -398,7 +410,7 @@ def test_a_sum_may_pass_through_what_int64_cannot_hold(tmp_path: Path) -> None:
 def test_a_sum_that_int64_cannot_hold_is_refused(tmp_path: Path) -> None:
     view = whole_view(tmp_path, 2**63 - 1, 2**63 - 1)
     assert as_of(view("Float64"), (1, 2))[0]["Float64"] == 2.0**64
-    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features is .*out of range.*declared types"):
+    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features\[Int64\] is .*out of range.*declared types"):
         as_of(view("Int64"), (1, 2))
 
 
