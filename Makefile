@@ -12,6 +12,8 @@ PYTEST := $(BIN)/python -m pytest
 # What Python has compiled is kept, also where the machine says otherwise: processes that load torch start twice as fast.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/compiled
+# What mypy knows of the packages is good for every checkout: it compares their text.
+export MYPY_CACHE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate/mypy
 
 .PHONY: help setup demo demo-down test test-units test-cluster static ready cluster-parts check bench lint types layers crds dashboards format redis horovod
 

@@ -178,7 +178,7 @@ def is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+    return any(holds(inner) for holds in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def integer_ids(column: pa.ChunkedArray) -> Array:
@@ -191,6 +191,7 @@ def integer_ids(column: pa.ChunkedArray) -> Array:
     import pyarrow.compute as pc
 
     if is_text(column.type):
+        column = column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
         coded = column.combine_chunks().dictionary_encode() if not pa.types.is_dictionary(column.type) else column
         coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
         hashes = np.array([*map(_text_id, coded.dictionary.to_pylist()), MISSING], dtype=np.int64)
