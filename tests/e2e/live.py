@@ -108,10 +108,9 @@ class Live:
     def deploy(self, name: str, model: dict[str, Any], **spec: Any) -> None:
         """Apply a ModelDeployment with its own host."""
         whole = _SPEC | {"model": model} | spec
-        whole["routing"] = whole["routing"] | {
-            "hostnames": [self.host(name)],
-            "grpcHostnames": [f"grpc.{self.host(name)}"],
-        }
+        hosts = {"HTTP": ("hostnames", self.host(name)), "GRPC": ("grpcHostnames", f"grpc.{self.host(name)}")}
+        asked = (hosts[protocol] for protocol in whole["routing"].get("protocols", ["HTTP"]))
+        whole["routing"] = whole["routing"] | {field: [host] for field, host in asked}
         body = {
             "apiVersion": "tidegate.dev/v1alpha1",
             "kind": "ModelDeployment",

@@ -1,7 +1,8 @@
 """The tables of `decide` once more, with a real API server that keeps what each look leaves behind.
 
-Nothing else runs beside it, so that the stories' clock is the only one. After every look the deployment, the objects
-that the operator makes of the decision, and the status go to the API server; the next look starts from what it kept.
+Nothing else runs beside it, so that the stories' clock is the only one. After every look that changes more than counts
+(of which every fifth is kept) the deployment, the objects that the operator makes of the decision, and the status go to
+the API server; the next look starts from what it kept.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:Unveri
 REPOSITORY = Path(__file__).parents[2]
 CRDS = ("crds/*s.yaml", "platform/gateway/crds/*routes.yaml")
 NOWHERE = "http://127.0.0.1:9"
+COUNTED = 5
+"""Of looks that differ in counts alone, one of so many is kept."""
 KINDS = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "GRPCRoute")
 
 
@@ -59,19 +62,22 @@ class Keeping:
     def __init__(self, api: client.ApiClient) -> None:
         self.cluster = Cluster(api)
         self.known: Any = None
+        self.counts: Any = None
+        self.looks = 0
         platform = Platform("components:1", "triton:cpu", "triton:gpu", NOWHERE)
         self.neighbours = Neighbours(self.cluster, Prometheus(NOWHERE), Registry(NOWHERE), platform)
 
     def kept(self, story: Story, decision: Decision) -> ModelDeploymentStatus:
-        """Write what the look decided, unless only time went by, and return the status as the API server kept it."""
+        """Write what the look decided, unless only time or counts went by; the status as the API server kept it."""
         deployment = story.deployment()
         wanted = (deployment.spec, story.annotations, decision.plans, decision.weights)
-        told = _but_time(decision.status)
-        if (wanted, told) == self.known:
+        self.looks += 1
+        told, counts = _told(decision.status)
+        if (wanted, told) == self.known and (self.looks % COUNTED or counts == self.counts):
             return decision.status
         if self.known is None or wanted != self.known[0]:
             self._apply(deployment, story.annotations, decision)
-        self.known = copy.deepcopy((wanted, told))
+        self.known, self.counts = copy.deepcopy((wanted, told)), counts
         self.cluster.apply_status(deployment, decision.status.to_dict())
         return self._read(deployment).status
 
@@ -94,9 +100,11 @@ class Keeping:
                 self.cluster.delete(kind, "shop", body["metadata"]["name"])
 
 
-def _but_time(status: ModelDeploymentStatus) -> dict[str, Any]:
+def _told(status: ModelDeploymentStatus) -> tuple[dict[str, Any], Any]:
+    """The status without what time alone changes, and without the canary's counts; and these."""
     found = status.to_dict() | {"message": None}
-    return found | {"canary": found["canary"] | {"judgedUntil": None}} if "canary" in found else found
+    counts = found["canary"].pop("evidence", None) if "canary" in found else None
+    return found | ({"canary": found["canary"] | {"judgedUntil": None}} if "canary" in found else {}), counts
 
 
 @pytest.mark.parametrize("story", _stories(), ids=lambda story: story.__name__.removeprefix("test_"))

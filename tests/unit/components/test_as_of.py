@@ -410,7 +410,9 @@ def test_a_sum_may_pass_through_what_int64_cannot_hold(tmp_path: Path) -> None:
 def test_a_sum_that_int64_cannot_hold_is_refused(tmp_path: Path) -> None:
     view = whole_view(tmp_path, 2**63 - 1, 2**63 - 1)
     assert as_of(view("Float64"), (1, 2))[0]["Float64"] == 2.0**64
-    with pytest.raises(BadFeaturesError, match=r"FeatureView v: spec.features\[Int64\] is .*out of range.*declared types"):
+    with pytest.raises(
+        BadFeaturesError, match=r"FeatureView v: spec.features\[Int64\] is .*out of range.*declared types"
+    ):
         as_of(view("Int64"), (1, 2))
 
 

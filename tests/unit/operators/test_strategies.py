@@ -284,9 +284,9 @@ def test_a_hiccup_of_the_gateway_costs_a_test_no_time() -> None:
 
 def test_a_pod_that_is_made_anew_costs_a_test_no_time() -> None:
     story = _testing(minDuration="1h", maxDuration="2h")
-    story.judged((30, 1000), (30, 1000), 300, "ctr")
+    story.looks(300)
     story.look(observed=_without_pods(story))
-    story.judged((30, 1000), (30, 1000), 80, "ctr")
+    story.judged((900, 30000), (900, 30000), 75, "ctr")
     assert story.status.stable is not None
     assert story.status.stable.version == "2", "an hour had passed before, and not once more"
 
