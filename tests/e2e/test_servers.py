@@ -165,6 +165,10 @@ def test_what_somebody_takes_from_under_a_deployment_is_put_back(shop: Live, tra
         assert ask(shop, shop.host(name), line) == 200
 
 
+RIVAL = "a-rival"
+"""Of two routes of one second the first by name has the hostname."""
+
+
 def test_a_hostname_that_somebody_has_is_taken_once_it_is_free_without_a_lost_request(
     shop: Live, trained: Trained, bodies: Path, tmp_path: Path
 ) -> None:
@@ -174,7 +178,7 @@ def test_a_hostname_that_somebody_has_is_taken_once_it_is_free_without_a_lost_re
     kubectl, cluster = shop.cluster.kubectl, shop.cluster
     with deployed(shop, trained, name, **spec):
         ours = next(body for body in cluster.get("httproutes")["items"] if body["metadata"]["name"] == name)
-        rival = {key: ours[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": "rival"}}
+        rival = {key: ours[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": RIVAL}}
         cluster.apply(rival | {"spec": ours["spec"] | {"hostnames": [wanted]}})
         taken = lambda: (ask(shop, wanted, line) == 200, "the rival does not answer")  # noqa: E731
         cluster.wait(taken, 30, "the rival has the hostname")
@@ -184,9 +188,9 @@ def test_a_hostname_that_somebody_has_is_taken_once_it_is_free_without_a_lost_re
             kubectl.run("patch", "md", name, "-n", shop.namespace, "--type=merge", "-p", json.dumps(patch))
             said = shop.wait_for_reason("modeldeployment", name, "Stalled", "RuleMatchConflict")
             assert f"({wanted})" in said["message"]
-            assert "HTTPRoute rival has a hostname of these too" in said["message"]
+            assert f"HTTPRoute {RIVAL} has a hostname of these too" in said["message"]
             assert shop.condition("modeldeployment", name, "Ready")["status"] == "True"
-            kubectl.run("delete", "httproute", "rival", "-n", shop.namespace)
+            kubectl.run("delete", "httproute", RIVAL, "-n", shop.namespace)
             shop.wait_for_reason("modeldeployment", name, "RoutesAccepted", "Accepted")
             assert ask(shop, wanted, line) == 200
             all_answered(running, shop, 500)
