@@ -12,6 +12,7 @@ from tidegate_operators.handlers.apply import Body, Name
 from tidegate_operators.handlers.evidence import read_evidence
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.handlers.observe_routes import observe_routes
+from tidegate_operators.handlers.observe_scaling import observe_scaling
 from tidegate_operators.handlers.observe_servers import observe_servers
 from tidegate_operators.handlers.observe_views import observe_views
 from tidegate_operators.handlers.pods import free_gpus
@@ -43,6 +44,7 @@ def observe(
         views=observe_views(model, deployment.metadata.namespace, neighbours.cluster),
         free_gpus=_free_gpus(deployment, model, neighbours),
         metrics_failure=metrics_failure,
+        scaling_failure=observe_scaling(deployment, present, now),
     )
 
 

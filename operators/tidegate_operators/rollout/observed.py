@@ -126,6 +126,8 @@ class Observed:
     """What the API server said where it would not have an object of this deployment."""
     model_failure: Failure | None = None
     metrics_failure: Failure | None = None
+    scaling_failure: Failure | None = None
+    """Why stable's autoscaler does not scale."""
 
 
 @dataclass(frozen=True)

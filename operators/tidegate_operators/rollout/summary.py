@@ -43,6 +43,7 @@ def summarize(
         _routes(deployment, observed, now),
         _features(observed, now),
         _metrics(observed, status, now),
+        _scaling(observed, status, now),
         _progressing(observed, decision, now),
         _ready(observed, status, now),
         _reconciling(status, now),
@@ -125,6 +126,11 @@ def _metrics(observed: Observed, status: ModelDeploymentStatus, now: datetime) -
     return _condition(
         "MetricsAvailable", observed.metrics_failure is None, observed.metrics_failure, "Read", message, now
     )
+
+
+def _scaling(observed: Observed, status: ModelDeploymentStatus, now: datetime) -> Condition:
+    message = "The autoscaler reads what it scales by." if status.stable else "Nothing to scale yet."
+    return _condition("ScalingActive", observed.scaling_failure is None, observed.scaling_failure, "Read", message, now)
 
 
 def _features(observed: Observed, now: datetime) -> Condition:

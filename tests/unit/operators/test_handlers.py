@@ -218,6 +218,23 @@ def test_a_server_that_somebody_scaled_to_nothing_comes_back() -> None:
     assert memory.scaled == [(name, 2)]
 
 
+def test_an_autoscaler_that_reads_nothing_is_told_after_a_while() -> None:
+    memory = Gateways()
+    found = serving(memory)
+    name = ("HorizontalPodAutoscaler", f"ctr-ranker-{revision_of(found, GOOD).hash}")
+    said = {"type": "ScalingActive", "status": "False", "reason": "FailedGetPodsMetric", "message": "no metrics"}
+    for minutes, holds in ((2, "True"), (3, "False")):
+        since = (START - timedelta(minutes=minutes)).isoformat()
+        memory.objects[name]["status"] = {"conditions": [said | {"lastTransitionTime": since}]}
+        after = look(memory, found)
+        assert {item.type: item.status for item in after.status.conditions}["ScalingActive"] == holds
+    assert "keeps the pods that there are, for it reads no target: no metrics." in condition_of(after, "ScalingActive")
+    assert memory.said[-1].reason == "FailedGetPodsMetric"
+    disabled = said | {"reason": "ScalingDisabled", "lastTransitionTime": since}
+    memory.objects[name]["status"] = {"conditions": [disabled]}
+    assert condition_of(look(memory, after), "ScalingActive") == "The autoscaler reads what it scales by."
+
+
 def test_another_address_of_the_same_package_moves_no_pod_of_stable_until_a_restart() -> None:
     memory = Gateways()
     package = {"uri": "pvc://models/1", "digest": GOOD.digest}
