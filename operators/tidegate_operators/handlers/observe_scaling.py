@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from tidegate_api.model_deployment import ModelDeployment
 from tidegate_operators.handlers.apply import Body, Name
+from tidegate_operators.resources.server import server_name
 from tidegate_operators.rollout.observed import Failure
 
 __all__ = ["observe_scaling"]
@@ -20,7 +21,7 @@ _DISABLED = "ScalingDisabled"
 def observe_scaling(deployment: ModelDeployment, present: Mapping[Name, Body], now: datetime) -> Failure | None:
     """Why it does not, where it has not for a while: it then keeps as many pods as it has, whatever the load."""
     stable = deployment.status.stable
-    name = f"{deployment.metadata.name}-{stable.hash}" if stable else ""
+    name = server_name(deployment, stable) if stable else ""
     body = present.get(("HorizontalPodAutoscaler", name), {})
     for said in body.get("status", {}).get("conditions", []):
         if said["type"] != "ScalingActive" or said["status"] != "False" or said.get("reason") == _DISABLED:
