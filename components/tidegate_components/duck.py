@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "key_values", "listed", "literal", "parquet", "quoted"]
+__all__ = ["column_types", "connect", "key_values", "listed", "literal", "parquet", "quoted"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -19,6 +19,11 @@ def connect() -> duckdb.DuckDBPyConnection:
     db.execute("SET TimeZone = 'UTC'")
     db.execute("SET enable_progress_bar = false")
     return db
+
+
+def column_types(db: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """The columns of a table, or of what stands after FROM, and their DuckDB types."""
+    return {str(row[0]): str(row[1]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}  # noqa: S608
 
 
 def parquet(files: Iterable[object], *options: str) -> str:

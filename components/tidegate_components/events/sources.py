@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import parquet, quoted
+from tidegate_components.duck import column_types, parquet, quoted
 from tidegate_components.events.landing import LOG, Landing, landed_files
 from tidegate_components.events.tables import BadEventsError
 from tidegate_components.events.text_files import (
@@ -115,14 +115,10 @@ def columns_of(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, str]:
     import duckdb
 
     try:
-        return _kinds(db, reading(source.files))
+        return column_types(db, reading(source.files))
     except duckdb.Error as error:
         _check_fields(source.files)
         raise _bad(source.files[0], "content", str(error).splitlines()[0], "a file that can be read") from error
-
-
-def _kinds(db: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    return {str(row[0]): str(row[1]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
 
 
 def _check_fields(files: Iterable[Path]) -> None:
@@ -132,8 +128,8 @@ def _check_fields(files: Iterable[Path]) -> None:
         if ragged is not None:
             line, fields, wanted = ragged
             raise _bad(
-                file, f"line {line}", f"{fields} fields", f"{wanted}, as the header has; what holds the delimiter "
-                "stands in double quotes",
+                file, f"line {line}", f"{fields} fields", f"{wanted}, as the header has",
+                "mend the export: what holds the delimiter stands in double quotes",
             )  # fmt: skip
 
 
@@ -149,7 +145,8 @@ def _exact(db: duckdb.DuckDBPyConnection, source: Source, table: str) -> str:
         if rounded is not None:
             column, row, text = rounded
             expected = "an id that is not rounded beside fractions such as 7.0: whole numbers, or texts, in each row"
-            raise _bad(file, f"column {column} in row {row}", text, expected)
+            remedy = "mend the export, or give the table as Parquet"
+            raise _bad(file, f"column {column} in row {row}", text, expected, remedy)
     return exact_values(db, table)
 
 
@@ -160,7 +157,7 @@ def with_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
     """
     columns_of(db, source)
     casts, table = [], _exact(db, source, reading(source.files))
-    for name, kind in _kinds(db, table).items():
+    for name, kind in column_types(db, table).items():
         if name == TIME and kind in _WRITTEN:
             casts.append(f"{clock(name)} AS {quoted(name)}")
         elif kind.startswith("TIMESTAMP") or (name == TIME and kind == "DATE"):
@@ -182,7 +179,7 @@ def with_written_times(db: duckdb.DuckDBPyConnection, source: Source) -> str:
         return f"SELECT * FROM {_exact(db, source, reading(source.files))}"
     more = f", types = {{'{TIME}': 'VARCHAR'}})" if suffix in CSV else ", sample_size = -1)"
     table = _exact(db, source, reading(source.files).removesuffix(")") + more)
-    if _kinds(db, table)[TIME] not in _WRITTEN:
+    if column_types(db, table)[TIME] not in _WRITTEN:
         return f"SELECT * FROM {table}"
     return f"SELECT * REPLACE ({clock(TIME)} AS {TIME}), CAST({TIME} AS VARCHAR) AS {WRITTEN} FROM {table}"
 
@@ -266,8 +263,8 @@ def _first_gap(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str
     raise AssertionError("a gap that no file has")
 
 
-def _bad(file: Path, field: str, value: str, expected: str) -> BadEventsError:
-    return BadEventsError(
-        resource=str(file), field=field, value=value, expected=expected,
-        remedy="run `tidegate events clean` first, which quarantines such rows, or mend the export",
-    )  # fmt: skip
+_CLEAN = "run `tidegate events clean` first, which quarantines such rows, or mend the export"
+
+
+def _bad(file: Path, field: str, value: str, expected: str, remedy: str = _CLEAN) -> BadEventsError:
+    return BadEventsError(resource=str(file), field=field, value=value, expected=expected, remedy=remedy)

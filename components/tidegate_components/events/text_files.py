@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import literal, quoted
+from tidegate_components.duck import column_types, literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,7 +66,7 @@ def exact_values(db: duckdb.DuckDBPyConnection, table: str) -> str:
     Integers beyond 64 bits become decimals, those beyond 63 bits unsigned, for DuckDB writes both as rounded doubles;
     of values that are texts in some rows and numbers in others, the text.
     """
-    kinds = {str(row[0]): str(row[1]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
+    kinds = column_types(db, table)
     kept = [f"{quoted(name)} ->> '$' AS {quoted(name)}" for name, kind in kinds.items() if kind == "JSON"]
     kept += [_exact_integer(db, table, name) for name, kind in kinds.items() if kind in _WIDE]
     return f"(SELECT * REPLACE ({', '.join(kept)}) FROM {table})" if kept else table
@@ -84,8 +84,7 @@ def rounded_id(db: duckdb.DuckDBPyConnection, file: Path, table: str) -> tuple[s
 
     One fraction among them (`7.0`, as pandas writes integers where some are missing) makes doubles of all.
     """
-    kinds = {str(row[0]): str(row[1]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
-    for name, kind in kinds.items():
+    for name, kind in column_types(db, table).items():
         if kind == "DOUBLE" and (name == "id" or name.endswith("_id")):
             numbered = f"SELECT {quoted(name)} AS id, row_number() OVER () AS row FROM {column_as_text(file, name)}"
             rounded = f"regexp_matches(id, '{_WHOLE}') AND CAST(CAST(id AS DOUBLE) AS HUGEINT)::VARCHAR <> id"
