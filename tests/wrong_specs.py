@@ -90,6 +90,7 @@ WRONG_DEPLOYMENTS: list[tuple[Change, str]] = [
     (setting("routing", "hostnames", to=["a..b"]), "hostnames"),
     (setting("routing", "grpcHostnames", to=["g.example.com"]), "nothing answers there"),
     (setting("routing", "revisionHeader", to="Host"), "must not be Host"),
+    (setting("model", to={"package": {"uri": "s3://models/1", "digest": "sha256:" + "a" * 64}}), "no pod reads others"),
     (setting("runtime", "image", to="tri ton:1"), "runtime.image"),
     (setting("runtime", "alsoServe", to=[_ALSO | {"name": "ctr-ranker"}]), "is served already"),
     (setting("runtime", "alsoServe", to=[_ALSO, _ALSO]), "uplicate"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -92,7 +93,33 @@ Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=20)]
 Image = Annotated[str, Field(pattern="^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$", max_length=1024)]
 SchemaHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]
 ModelName = Annotated[str, Field(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-PackageUri = Annotated[str, Field(min_length=1, max_length=1024)]
+_FETCHED = (
+    "a package is fetched from pvc://CLAIM/PATH, http(s)://, mlflow-artifacts:/PATH, file:// or a path: "
+    "no pod reads others"
+)
+_SCHEME = "^[a-zA-Z][a-zA-Z0-9+.-]*:"
+_FETCHABLE = "^(pvc|http|https|file)://|^mlflow-artifacts:/"
+
+
+def _fetchable(uri: str) -> str:
+    if re.match(_SCHEME, uri) and not re.match(_FETCHABLE, uri):
+        raise ValueError(f"another address: {_FETCHED}")
+    return uri
+
+
+PackageUri = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=1024,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(f"!self.matches('{_SCHEME}') || self.matches('{_FETCHABLE}')", _FETCHED, TEXT)
+            ]
+        },
+    ),
+    AfterValidator(_fetchable),
+]
 PackageDigest = Annotated[
     str,
     Field(
