@@ -94,7 +94,7 @@ def _hold(events: list[Any], restarts: set[int], idle: list[int], folder: Path) 
         seen[now * 1000 + 999] = {user: stream.value(user) for user in USERS}
 
     for n, (user, offset, later, price, kind, ticks) in enumerate(events):
-        now += later
+        now += max(later, int(now * 1000 + 999 in seen))  # a tick is as of a millisecond that has no more arrivals
         rows.append(row(user, now + offset, now, price, kind))
         pending.append(rows[-1])
         if ticks:
