@@ -35,7 +35,8 @@ class Batching(Value):
     """How long a request may wait for others."""
 
 
-_KNOWN_RESOURCE = "k.contains('/') || k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-')"
+_OWN = ("cpu", "memory", "ephemeral-storage")
+_KNOWN_RESOURCE = f"k.contains('/') || k in {list(_OWN)} || k.startsWith('hugepages-')"
 _KNOWN = "a resource is cpu, memory, ephemeral-storage, hugepages-SIZE or DOMAIN/NAME: no node has another"
 _NO_GPUS = "GPUs are asked for by runtime.gpus, not among resources"
 _LIMITED = "a resource of the form DOMAIN/NAME needs a limit, which is its request too"
@@ -70,7 +71,7 @@ class ResourceRequirements(Value):
     @model_validator(mode="after")
     def _nodes_have_them(self) -> ResourceRequirements:
         for name in (*self.requests, *self.limits):
-            if "/" not in name and name not in {"cpu", "memory", "ephemeral-storage"} and name[:10] != "hugepages-":
+            if "/" not in name and name not in _OWN and not name.startswith("hugepages-"):
                 raise ValueError(f"another name than {name}: {_KNOWN}")
             if name == "nvidia.com/gpu":
                 raise ValueError(f"no {name}: {_NO_GPUS}")

@@ -27,7 +27,7 @@ from tidegate_operators.handlers.model_deployment import apply_decision, owned
 from tidegate_operators.handlers.neighbours import Neighbours
 from tidegate_operators.resources.platform import Platform
 from tidegate_operators.rollout.observed import Decision
-from unit.operators import test_decide, test_strategies, test_undo_and_gates
+from unit.operators import test_decide, test_lost_pods, test_strategies, test_undo_and_gates
 
 # Its certificate was made a moment ago.
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:Unverified HTTPS")]
@@ -41,7 +41,7 @@ KINDS = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudge
 
 
 def _stories() -> list[Callable[[], None]]:
-    modules = (test_decide, test_strategies, test_undo_and_gates)
+    modules = (test_decide, test_lost_pods, test_strategies, test_undo_and_gates)
     found = [test for module in modules for name, test in vars(module).items() if name.startswith("test_")]
     return [test for test in found if not inspect.signature(test).parameters]
 

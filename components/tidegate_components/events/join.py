@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate_components.duck import connect, key_values, literal
+from tidegate_components.duck import column_types, connect, key_values, literal
 from tidegate_components.events.attribution import COUNTS, Attribution, added_columns, mature, payload, statements
 from tidegate_components.events.sources import (
     Source,
@@ -126,9 +126,7 @@ def _load(db: duckdb.DuckDBPyConnection, source: Source, told: Callable[[str], N
 
 
 def _check_keys(db: duckdb.DuckDBPyConnection, columns: Mapping[str, list[str]], sources: Mapping[str, Source]) -> None:
-    types = {
-        name: dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall()) for name in columns
-    }
+    types = {name: column_types(db, name) for name in columns}
     empty = {name for name in columns if not db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchall()}
     for table, keys in _KEYS.items():
         for key, other in keys.items() if table in columns else ():

@@ -140,13 +140,12 @@ def _exact(db: duckdb.DuckDBPyConnection, source: Source, table: str) -> str:
     """
     if source.files[0].suffix == ".parquet":
         return table
-    for file in source.files:
-        rounded = rounded_id(db, file, reading((file,)))
-        if rounded is not None:
-            column, row, text = rounded
-            expected = "an id that is not rounded beside fractions such as 7.0: whole numbers, or texts, in each row"
-            remedy = "mend the export, or give the table as Parquet"
-            raise _bad(file, f"column {column} in row {row}", text, expected, remedy)
+    rounded = rounded_id(db, source.files, table)
+    if rounded is not None:
+        file, column, row, text = rounded
+        expected = "an id that is not rounded beside fractions such as 7.0: whole numbers, or texts, in each row"
+        remedy = "mend the export, or give the table as Parquet"
+        raise _bad(file, f"column {column} in row {row}", text, expected, remedy)
     return exact_values(db, table)
 
 

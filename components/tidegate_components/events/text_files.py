@@ -79,19 +79,33 @@ def _exact_integer(db: duckdb.DuckDBPyConnection, table: str, name: str) -> str:
     return f"CAST({column} AS {'UBIGINT' if unsigned else 'DECIMAL(38, 0)'}) AS {column}"
 
 
-def rounded_id(db: duckdb.DuckDBPyConnection, file: Path, table: str) -> tuple[str, int, str] | None:
-    """The column, row and text of the first id that was read as a double of another value; ids are columns `*_id`.
+def rounded_id(db: duckdb.DuckDBPyConnection, files: Iterable[Path], table: str) -> tuple[Path, str, int, str] | None:
+    """The file, column, row and text of the first id that `table`, which reads the files, has as another double.
 
-    One fraction among them (`7.0`, as pandas writes integers where some are missing) makes doubles of all.
+    Ids are columns `*_id`. One fraction among them (`7.0`, as pandas writes integers where some are missing) makes
+    doubles of all, in whichever file it stands.
     """
-    for name, kind in column_types(db, table).items():
-        if kind == "DOUBLE" and (name == "id" or name.endswith("_id")):
-            numbered = f"SELECT {quoted(name)} AS id, row_number() OVER () AS row FROM {column_as_text(file, name)}"
-            rounded = f"regexp_matches(id, '{_WHOLE}') AND CAST(CAST(id AS DOUBLE) AS HUGEINT)::VARCHAR <> id"
-            found = db.execute(f"SELECT row, id FROM ({numbered}) WHERE {rounded} ORDER BY row LIMIT 1").fetchone()
-            if found:
-                return name, found[0], found[1]
+    ids = [name for name, kind in column_types(db, table).items() if kind == "DOUBLE" and _is_id(name)]
+    for file in files if ids else ():
+        rows = csv_rows([file]) if file.suffix in CSV else json_rows([file])
+        for name in set(ids) & set(column_types(db, rows)):
+            found = _first_rounded(db, file, name)
+            if found is not None:
+                return file, name, *found
     return None
+
+
+def _is_id(column: str) -> bool:
+    return column == "id" or column.endswith("_id")
+
+
+def _first_rounded(db: duckdb.DuckDBPyConnection, file: Path, column: str) -> tuple[int, str] | None:
+    numbered = f"SELECT {quoted(column)} AS id, row_number() OVER () AS row FROM {column_as_text(file, column)}"
+    rounded = f"regexp_matches(id, '{_WHOLE}') AND CAST(CAST(id AS DOUBLE) AS HUGEINT)::VARCHAR <> id"
+    found: tuple[int, str] | None = db.execute(
+        f"SELECT row, id FROM ({numbered}) WHERE {rounded} ORDER BY row LIMIT 1"
+    ).fetchone()
+    return found
 
 
 def column_as_text(file: Path, column: str) -> str:

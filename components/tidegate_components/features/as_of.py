@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tidegate_api.feature import Aggregate, Feature
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.duck import parquet
+from tidegate_components.duck import column_types, parquet
 from tidegate_components.features.kernel import Events, Probes, Wanted, aggregates, newest_rows, tie_groups
 from tidegate_components.features.ranges.bounds import Ints
 from tidegate_components.features.source import Connection
@@ -89,7 +89,7 @@ def _plan(db: Connection, view: FeatureView) -> _Plan:
     features = view.spec.features
     if view.spec.sql is not None:
         return _Plan(features, [], [value_of(feature) for feature in features])
-    kinds = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {events_query(view)}").fetchall()}
+    kinds = column_types(db, f"({events_query(view)})")
     fitting = [f.aggregate is not None and fits(f.aggregate.function, kinds[f"tg_{i}"]) for i, f in enumerate(features)]
     kept = [f for f, fit in zip(features, fitting, strict=True) if fit]
     left = [f for f, fit in zip(features, fitting, strict=True) if not fit]

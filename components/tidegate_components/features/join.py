@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate_api.feature_view import FeatureView, JoinKey
-from tidegate_components.duck import connect
+from tidegate_components.duck import column_types, connect
 from tidegate_components.features.as_of import PART, features_as_of
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.source import (
     Connection,
     cut_to_micros,
-    kind_of,
     misfit,
     naming_values,
     open_source,
@@ -157,7 +156,7 @@ def _check_text_key(db: Connection, key: JoinKey, given: str, source: str, name:
     """Numbers with a fraction make other texts than integers do: 1.0 would meet no 1."""
     if key.type != "String":
         return
-    kinds = [kind_of(db, query, key.name) for query in (given, source)]
+    kinds = [column_types(db, f"({query})")[key.name] for query in (given, source)]
     if kinds[0] in _FRACTIONS and kinds[1] not in _FRACTIONS:
         expected = f"{kinds[1]}, as the source of the view has it: the text of 1.0 is not that of 1"
         raise _bad(name, f"column {key.name}", kinds[0], expected, "write the ids as integers or as texts")

@@ -18,7 +18,7 @@ from typing import Any
 
 from tidegate_api.feature import Feature
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.duck import connect
+from tidegate_components.duck import column_types, connect
 from tidegate_components.features.encoding import to_micros
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
@@ -114,7 +114,7 @@ def _since(reader: str, since: datetime | None) -> str:
 
 
 def _columns(db: Connection) -> list[str]:
-    return [row[0] for row in db.execute("DESCRIBE log").fetchall()]
+    return list(column_types(db, "log"))
 
 
 def _unpacked(db: Connection, views: Sequence[FeatureView], reader: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from tidegate_api.errors import TidegateError
 from tidegate_api.feature_view import FeatureView, JoinKey
-from tidegate_components.duck import parquet
+from tidegate_components.duck import column_types, parquet
 from tidegate_components.events.landing import LOG, Landing
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.sql import SQL_TYPES, bound_query, events_query, needed_columns, quoted, value_of
@@ -19,7 +19,6 @@ from tidegate_components.storage import parquet_files, resolve
 __all__ = [
     "cut_to_micros",
     "event_files",
-    "kind_of",
     "load_view",
     "load_views",
     "misfit",
@@ -94,7 +93,7 @@ def open_source(db: Connection, view: FeatureView, claims: dict[str, Path] | Non
         raise view_error(view, "source.parquet.uri", view.spec.source.parquet.uri, f"Parquet files at {path}")
     try:
         db.execute(f"CREATE OR REPLACE TEMP VIEW source AS {cut_to_micros(db, reading(files))}")
-        columns = [str(row[0]) for row in db.execute("DESCRIBE source").fetchall()]
+        columns = list(column_types(db, "source"))
         _check_columns(view, columns)
         check_reads(db, view, columns)
         _bind(db, view)
@@ -141,8 +140,7 @@ def misfit(db: Connection, key: JoinKey, query: str, number: str = _NUMBER) -> t
     """
     import duckdb
 
-    kinds = {row[0]: str(row[1]) for row in db.execute(f"DESCRIBE {query}").fetchall()}
-    kind, wanted, column = kinds[key.name], SQL_TYPES[key.type], quoted(key.name)
+    kind, wanted, column = column_types(db, f"({query})")[key.name], SQL_TYPES[key.type], quoted(key.name)
     if kind in ('"NULL"', wanted, f"{wanted} WITH TIME ZONE"):
         return None
     there = f"TRY_CAST({column} AS {wanted})"
@@ -182,7 +180,7 @@ def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
             continue
         value = value_of(feature) if feature.aggregate else quoted(feature.name)
         query = f"SELECT tg_0 FROM ({events_query(view, [value])})"  # noqa: S608
-        kind = str(db.execute(f"DESCRIBE {query}").fetchall()[0][1])
+        kind = column_types(db, f"({query})")["tg_0"]
         if not kind.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
             continue
         found = db.execute(f"{query} WHERE tg_0 <> trunc(tg_0) LIMIT 1").fetchone()
@@ -194,11 +192,6 @@ def _check_whole_numbers(db: Connection, view: FeatureView) -> None:
 def rows_of(view: FeatureView) -> str:
     """The query of the opened source's rows, or of those that the view's `sql` makes of them."""
     return f"SELECT * FROM ({view.spec.sql})" if view.spec.sql is not None else "SELECT * FROM source"  # noqa: S608
-
-
-def kind_of(db: Connection, query: str, column: str) -> str:
-    """DuckDB's type of a column of a query."""
-    return str(db.execute(f"DESCRIBE SELECT {quoted(column)} FROM ({query})").fetchall()[0][1])  # noqa: S608
 
 
 def rows_left_out(db: Connection, view: FeatureView) -> dict[str, int]:
@@ -235,7 +228,7 @@ def reading(files: Sequence[Path]) -> str:
 def cut_to_micros(db: Connection, reader: str) -> str:
     """The query `SELECT * FROM ...` with times in nanoseconds, as pandas writes them, cut to microseconds."""
     kinds = {"TIMESTAMP_NS": "TIMESTAMP", "TIMESTAMPTZ_NS": "TIMESTAMPTZ"}
-    found = [(row[0], row[1]) for row in db.execute(f"DESCRIBE {reader}").fetchall()]
+    found = column_types(db, f"({reader})").items()
     casts = [f"CAST({quoted(name)} AS {kinds[kind]}) AS {quoted(name)}" for name, kind in found if kind in kinds]
     return reader.replace("SELECT *", f"SELECT * REPLACE ({', '.join(casts)})", 1) if casts else reader
 

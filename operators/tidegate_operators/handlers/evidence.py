@@ -157,17 +157,14 @@ def _estimate(value: float | None, error: float | None, size: float | None) -> E
 def _answer(look: _Look, metric: Metric, asked: Question) -> tuple[list[Window], Failure | None]:
     events = [series for selector in asked.events for series in _counters(look, selector)]
     trials = [series for selector in asked.trials for series in _counters(look, selector)]
-    if not trials and _has_just_begun(look):
+    unseen = no_events(metric, asked.events) if (metric.ratio or metric.mean) and not events else None
+    missing = unseen if trials and metric.higher_is_better else None if trials else _nothing_there(look, asked)
+    if missing is not None and _has_just_begun(look):
         return [], None
-    if not trials:
-        raise NeighbourError("MetricNotSeen", _nothing_there(look, asked))
+    if missing is not None:
+        raise NeighbourError(missing.reason, missing.message)
     if asked.complement and not events:
         raise NeighbourError("BucketNotFound", _no_such_edge(look, asked))
-    unseen = no_events(metric, asked.events) if (metric.ratio or metric.mean) and not events else None
-    if unseen is not None and metric.higher_is_better:
-        if _has_just_begun(look):
-            return [], None
-        raise NeighbourError(unseen.reason, unseen.message)
     grid, stable, canary = _with_past(look.grid), look.stable, look.canary
     squares = [series for selector in asked.squares for series in _counters(look, selector)]
     if asked.squares:
@@ -201,13 +198,14 @@ def _strange(
     return None
 
 
-def _nothing_there(look: _Look, asked: Question) -> str:
+def _nothing_there(look: _Look, asked: Question) -> Failure:
     since = look.grid[0] - _with_past(look.grid)[0]
     selectors = " or ".join(asked.trials)
-    return (
+    message = (
         f"Metric {asked.metric} has no samples: Prometheus had no series {selectors} in the last "
         f"{format_duration(since)}; correct the metric in spec.analysis, or see that whoever counts exports both labels"
     )
+    return Failure("MetricNotSeen", message)
 
 
 def _no_such_edge(look: _Look, asked: Question) -> str:

@@ -20,7 +20,7 @@ def autoscaler(
             "stabilizationWindowSeconds": 0,
             "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
         },
-        "scaleDown": {"stabilizationWindowSeconds": int(min(3600, scaling.scale_down_delay.total_seconds()))},
+        "scaleDown": {"stabilizationWindowSeconds": int(scaling.scale_down_delay.total_seconds())},
     }
     return {
         "apiVersion": "autoscaling/v2",

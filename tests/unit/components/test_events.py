@@ -218,6 +218,15 @@ def test_an_id_that_a_fraction_beside_it_would_round_is_named(kind: str, tmp_pat
         ingest(str(tmp_path), tmp_path / "lake")
 
 
+def test_a_fraction_in_one_file_rounds_no_id_of_another(tmp_path: Path) -> None:
+    folder = tmp_path / "raw" / "impressions"
+    folder.mkdir(parents=True)
+    for name, item in (("a", 9007199254740993), ("b", 7.0)):
+        _written(folder / f"{name}.csv", [{"item_id": item, "event_time": "2026-01-01T00:00:00Z"}])
+    with pytest.raises(BadEventsError, match=r"a.csv: column item_id in row 1 is '9007199254740993'"):
+        ingest(str(tmp_path / "raw"), tmp_path / "lake")
+
+
 def test_texts_and_numbers_in_one_column_are_texts(tmp_path: Path) -> None:
     times = ["2026-01-01T00:00:00Z", 1767225600000]
     rows = [{"user_id": user, "event_time": time} for user, time in zip(["u1", 5], times, strict=True)]
