@@ -25,13 +25,14 @@ def backtest(
         "backtest"
     ),
     timestamp: Annotated[str, typer.Option(help="Column with the time of each row.")] = "event_time",
+    group: Annotated[str, typer.Option(help="Column of the group, e.g. user_id: GAUC, and intervals by it.")] = "",
     json_: Json = False,
 ) -> None:
     """Day by day: train on what was known, judge on the day that followed; a broken backtest goes on.
 
     Exit codes: 0 ok, 1 failed, 2 bad input.
 
-    Example: tidegate backtest --config deepfm.yaml --data days/ --mode both --out backtest
+    Example: tidegate backtest --config deepfm.yaml --data days/ --mode both --group user_id --out backtest
     """
     from tidegate_components.training.run import prepare_process
 
@@ -49,10 +50,10 @@ def backtest(
         said = read_config(config)
         found: dict[str, list[Day]] = {}
         for one in MODES if mode == "both" else (mode,):
-            found[one] = replay(said, data, one, out, timestamp, partial(_say, one))
+            found[one] = replay(said, data, one, out, timestamp, partial(_say, one), group)
         report: dict[str, Any] = {one: [asdict(day) for day in days] for one, days in found.items()}
         if mode == "both":
-            report["comparison"] = _compared(out)
+            report["comparison"] = _compared(out, group)
         print_json(report) if json_ else _show(report, out)
 
 
@@ -65,13 +66,13 @@ def _line(mode: str, day: Any) -> str:
     return f"{mode} {day.day}: {figures}, {day.rows:,} rows"
 
 
-def _compared(out: Path) -> dict[str, Any]:
-    """Incremental against full on the same rows, by day, as `tidegate evaluate` judges."""
+def _compared(out: Path, group: str) -> dict[str, Any]:
+    """Incremental against full on the same rows, by day, as `tidegate evaluate` judges; intervals by group."""
     from tidegate_components.evaluation.compare import parse_margins
     from tidegate_components.evaluation.judge_predictions import Asked, judge_predictions, write_judged
     from tidegate_components.evaluation.predictions import Columns
 
-    columns = Columns(label="label", score="score", slices=("day",))
+    columns = Columns(label="label", score="score", group=group or None, slices=("day",))
     parts = (out / mode / "predictions.parquet" for mode in ("incremental", "full"))
     asked = Asked(next(parts), columns, baseline=next(parts), margins=parse_margins(list(_MARGINS), 10))
     judged = judge_predictions(asked, progress)

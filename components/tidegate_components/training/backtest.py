@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate_api.hashes import content_hash
 from tidegate_components.duck import connect, key_values, literal, parquet, quoted
-from tidegate_components.models.arrays import bad_set, schema_of
+from tidegate_components.models.arrays import bad_set, read_tables, schema_of
 from tidegate_components.models.config import Config
 from tidegate_components.storage import content_digest, parquet_files, replacing
 from tidegate_components.training.identity import check_identity
@@ -29,6 +29,8 @@ __all__ = ["MODES", "Day", "backtest", "split_days"]
 
 MODES = ("full", "incremental")
 _HELD_OUT = 0.1
+_OWN = ("label", "score", "day")
+"""Columns that predictions have anyway."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,15 @@ def _cut(db: Any, rows: str, timestamp: str, into: Path, metadata: str) -> None:
 
 
 def backtest(
-    config: Config, data: Path, mode: str, out: Path, timestamp: str, done: Callable[[Day], None]
+    config: Config, data: Path, mode: str, out: Path, timestamp: str, done: Callable[[Day], None], group: str = ""
 ) -> list[Day]:
-    """Every day but the first, in order; writes `out/MODE/predictions.parquet` (label, score, day).
+    """Every day but the first, in order; writes `out/MODE/predictions.parquet` (label, score, day, and the group).
 
     Raises TrainingSetError where there are fewer than two days, or a part of one has one class only.
     """
     parts = out / "days"
-    _check_same(config, data, timestamp, out)
+    _check_group(data, group)
+    _check_same(config, data, timestamp, out, group)
     days = split_days(data, timestamp, parts)
     if len(days) < 2:
         raise bad_set(data, timestamp, days, "rows of at least two days")
@@ -101,24 +104,40 @@ def backtest(
     for number in range(1, len(days)):
         folder = out / mode / days[number]
         if not (folder / "day.json").is_file():
-            _one_day(config, [parts / day for day in days[: number + 1]], mode, folder, out / mode / days[number - 1])
+            _one_day(
+                config, [parts / day for day in days[: number + 1]], mode, folder, out / mode / days[number - 1], group
+            )
         found.append(Day(**json.loads((folder / "day.json").read_text())))
         done(found[-1])
     _gather(out / mode, days[1:])
     return found
 
 
-def _check_same(config: Config, data: Path, timestamp: str, out: Path) -> None:
+def _check_group(data: Path, group: str) -> None:
+    """Before days are spent on it: the comparison asks for a group in every row."""
+    if not group:
+        return
+    names = schema_of(data).names
+    if group not in names or group in _OWN:
+        expected = f"a column other than {', '.join(_OWN)}: {', '.join(names[:20])}"
+        raise bad_set(data, "group", group, expected, "correct --group")
+    if without := read_tables(parquet_files(data), [group])[group].null_count:
+        remedy = "fill them or leave the rows out, or leave out --group"
+        raise bad_set(data, group, f"null in {without:,} rows", "a group in every row", remedy)
+
+
+def _check_same(config: Config, data: Path, timestamp: str, out: Path, group: str = "") -> None:
     """Days that are done are kept, so they must be of this configuration and this data. Raises ConfigError."""
     mark = out / "backtest.json"
     now = {"config": content_hash(config.model_dump(mode="json")), "data": content_digest(data), "timestamp": timestamp}
+    now |= {"group": group} if group else {}
     before = json.loads(mark.read_text()) if mark.is_file() else None
     check_identity("tidegate backtest", out, before, now, kept=(out / "days").is_dir())
     with replacing(mark) as beside:
         beside.write_text(json.dumps(now))
 
 
-def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, before: Path) -> None:
+def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, before: Path, group: str) -> None:
     """Learn from all days but the last, judge on the last."""
     from tidegate_components.training.incremental import going_on
     from tidegate_components.training.learner import alone
@@ -137,7 +156,7 @@ def _one_day(config: Config, days: Sequence[Path], mode: str, folder: Path, befo
         hooks = Hooks()
     fitted = fit(learned, [newest / "held.parquet"], config, alone, hooks)
     assert fitted.scorer is not None  # noqa: S101 - one process is rank 0
-    _judge(fitted.scorer, days[-1], config, folder, (fitted.rows, fitted.seconds))
+    _judge(fitted.scorer, days[-1], config, folder, (fitted.rows, fitted.seconds), group)
 
 
 def _check_held_out(day: Path) -> None:
@@ -150,13 +169,13 @@ def _check_held_out(day: Path) -> None:
         )  # fmt: skip
 
 
-def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple[int, float]) -> None:
+def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple[int, float], group: str) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from tidegate_components.evaluation.metrics import auc, calibration, logloss
-    from tidegate_components.models.arrays import read_tables, to_arrays
+    from tidegate_components.models.arrays import to_arrays
 
     table = read_tables([day / "learn.parquet", day / "held.parquet"])
     rows = to_arrays(table, scorer.inputs, day, config.label)
@@ -166,9 +185,9 @@ def _judge(scorer: Scorer, day: Path, config: Config, folder: Path, spent: tuple
         beside.mkdir(parents=True)
         scorer.save(beside / "model")
         labels = rows.labels.astype(np.int8)
-        pq.write_table(
-            pa.table({"label": labels, "score": scores, "day": [day.name] * len(labels)}), beside / "scores.parquet"
-        )
+        kept = {group: table[group]} if group else {}
+        said = pa.table({"label": labels, "score": scores, "day": [day.name] * len(labels), **kept})
+        pq.write_table(said, beside / "scores.parquet")
         (beside / "day.json").write_text(json.dumps(asdict(Day(day.name, len(labels), *figures, spent[0], spent[1]))))
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tidegate_components.models.config import ConfigError
 from tidegate_components.models.inputs import VIEWS_KEY, TrainingSetError
-from tidegate_components.training.backtest import _check_same, split_days
+from tidegate_components.training.backtest import _check_same, backtest, split_days
 from tidegate_components.training.tuning import Search, read_space, search, trials_of
 from tidegate_pipelines.cli import app
 from unit.components.ranking_case import config, sets, table
@@ -121,7 +121,7 @@ def test_days_keep_what_the_set_says_of_its_feature_views(tmp_path: Path) -> Non
 
 def test_both_modes_are_judged_on_the_same_days(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config("wide_deep", epochs=2).model_dump(mode="json")))
-    given = ["--config", tmp_path / "c.yaml", "--data", days(tmp_path), "--out", tmp_path / "out"]
+    given = ["--config", tmp_path / "c.yaml", "--data", days(tmp_path), "--out", tmp_path / "out", "--group", "item"]
     said = CliRunner().invoke(app, ["backtest", *map(str, given), "--mode", "both", "--json"])
     assert said.exit_code == 0, said.output
     report = json.loads(said.stdout)
@@ -131,12 +131,26 @@ def test_both_modes_are_judged_on_the_same_days(tmp_path: Path) -> None:
     assert report["full"][0]["auc"] == report["incremental"][0]["auc"], "the first day has nothing to go on from"
     assert report["incremental"][1]["learned_rows"] < report["full"][1]["learned_rows"]
     assert report["comparison"]["verdict"]["sentence"]
+    assert report["comparison"]["gauc"]["low"] < report["comparison"]["gauc"]["high"], "each row comes with its group"
     assert (tmp_path / "out" / "comparison" / "report.html").is_file()
 
 
 def test_a_column_of_numbers_is_no_time(tmp_path: Path) -> None:
     with pytest.raises(TrainingSetError, match="price is 'float', expected times"):
         split_days(days(tmp_path), "price", tmp_path / "days")
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ("usr", "group is 'usr', expected a column other than label, score, day"),
+        ("user", "user is 'null in [0-9]+ rows', expected a group in every row"),
+    ],
+)
+def test_a_group_that_rows_lack_is_named_before_anything_is_learned(group: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingSetError, match=words):
+        backtest(config(), days(tmp_path), "full", tmp_path / "out", "event_time", print, group)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_single_day_cannot_be_replayed(tmp_path: Path) -> None:
