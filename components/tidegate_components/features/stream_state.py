@@ -8,7 +8,7 @@ The writes made for messages last together with the messages' offsets. Those of 
 engine killed half-way may keep some of them, so what is done goes only once what comes of it has lasted (`committed`).
 
 Keys of the store: `c` the first bucket that is not done; `b` + second: the entities due in it; `e` + entity: when it is
-due, its youngest events, its pages; `p` + entity + number: a page of older arrivals, never rewritten.
+due, its youngest events, its pages; `p` + entity + number: a page of older arrivals, not rewritten while it is listed.
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ class PartitionState:
         """Move the youngest rows into a page of their own."""
         number = found.pages[-1][0] + 1 if found.pages else 0
         found.pages.append([number, max(row[0] for row in found.rows)])
-        self._store.set_bytes(_page_key(name, number), orjson.dumps(found.rows))
+        key = _page_key(name, number)
+        self._pages.pop(key, None)  # numbers begin anew once all pages have gone
+        self._store.set_bytes(key, orjson.dumps(found.rows))
         found.rows = []
 
     def _bucket(self, due: int) -> int:
@@ -242,7 +244,7 @@ class PartitionState:
         yield from (row for row in found.rows if self._schedule.keeps(row[0], as_of))
 
     def _page(self, key: bytes) -> list[Row]:
-        """A page never changes, so that those of busy entities are parsed once."""
+        """A page does not change while it is listed, so that those of busy entities are parsed once."""
         if key not in self._pages:
             packed = self._store.get_bytes(key)
             self._pages[key] = orjson.loads(packed) if packed else []

@@ -114,3 +114,12 @@ def _hold(events: list[Any], restarts: set[int], idle: list[int], folder: Path) 
     stream.state.committed()
     left = {key for key in stream.shelf.kept if key != b"c"}
     assert restarts or not left, "nothing is kept of what has left every window"
+
+
+def test_a_user_who_comes_again_after_all_events_left_is_counted_by_the_new_ones_alone(tmp_path: Path) -> None:
+    """Pages of events are numbered anew then: what a number held before must be forgotten."""
+    before = [(1, 0, 0, 1.0, "click", False), (1, 0, 0, 1.0, "click", True), (2, 0, 30_000, 1.0, "click", True)]
+    events = [*before, (1, 0, 1, 2.0, "buy", False), (1, 0, 0, 3.0, "click", True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_state, "_PAGE", 2)
+        _hold(events, set(), [], tmp_path)
