@@ -215,8 +215,11 @@ class PartitionState:
             rows = sorted(self._rows(key, found, as_of), key=lambda row: row[0])
             yield Due(tuple(orjson.loads(name)), as_of, rows)
             self._reschedule(key, found, rows, as_of, listed)
-        elif found.due is not None and found.due // _BUCKET != bucket and self._last is None:
-            listed[found.due // _BUCKET].append(key)  # before the first tick: its other listing may not have lasted
+        elif found.due is not None and self._last is None:
+            found.listed = found.due // _BUCKET
+            self._store.set_bytes(b"e" + key, found.pack())
+            if found.listed != bucket:
+                listed[found.listed].append(key)
 
     def _reschedule(
         self, name: bytes, found: _Entity, rows: list[Row], as_of: int, listed: dict[int, list[bytes]]
@@ -255,7 +258,10 @@ class PartitionState:
 
     def _load(self, name: bytes) -> _Entity:
         packed = self._store.get_bytes(b"e" + name)
-        return _Entity(*orjson.loads(packed)) if packed else _Entity()
+        found = _Entity(*orjson.loads(packed)) if packed else _Entity()
+        if self._last is None:
+            found.listed = None  # before the first tick: what a tick listed before a kill may not have lasted
+        return found
 
     def _cursor(self) -> int | None:
         if self._next is None and (packed := self._store.get_bytes(_CURSOR)):

@@ -123,3 +123,12 @@ def test_a_user_who_comes_again_after_all_events_left_is_counted_by_the_new_ones
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_state, "_PAGE", 2)
         _hold(events, set(), [], tmp_path)
+
+
+def test_a_listing_lost_in_a_kill_is_written_again_for_an_entity_that_an_event_made_due_sooner(tmp_path: Path) -> None:
+    """Its entry says where it was listed; that the listing lasted, only a tick of the same life can say."""
+    events = [(1, 0, 272, None, "click", False), (1, 0, 456, None, "click", False)]
+    events += [(3, 0, 272, None, "click", True), (3, 0, 0, None, "click", True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_state, "_PAGE", 2)
+        _hold(events, {2}, [], tmp_path)
