@@ -112,7 +112,7 @@ class Evidence(Value):
     score: Annotated[float, Field(description="Sum over intervals of difference times information.")] = 0.0
     information: Annotated[float, Field(description="Sum over intervals of 1 / variance of the difference.")] = 0.0
     prior: Annotated[
-        float | None, Field(description="Scale of differences that the test looks for; set once, before it starts.")
+        float | None, Field(description="Greatest scale of differences looked for; set once, before the test starts.")
     ] = None
     difference: Annotated[float | None, Field(description="Canary less stable, compared within intervals.")] = None
     low: Annotated[float | None, Field(description="Lower end of the confidence sequence of the difference.")] = None

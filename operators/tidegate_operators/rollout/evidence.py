@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from tidegate_api.hashes import short_hash
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, StepSamples, Tally
 from tidegate_operators.rollout.judgement import burn_in, level_of, shows_harm, shows_proof
+from tidegate_operators.rollout.mixture import log_mixture, prior_scale, radius
 from tidegate_operators.rollout.observed import Estimate, Window
-from tidegate_operators.rollout.sequential import log_e_value, log_mixture, prior_scale, radius
+from tidegate_operators.rollout.sequential import log_e_value
 from tidegate_operators.rollout.wording import metric_sentence
 
-__all__ = ["accumulate", "add_window", "redefined", "start_step"]
+__all__ = ["Shown", "accumulate", "add_window", "against", "redefined", "start_step"]
 
-# The mixture is narrowest at this many times minSamples.
-_NARROWEST_AT = 4
+Shown = Literal["harm", "proof"]
+
 # Of an estimate: beyond these bounds somebody divided by nothing.
 _LEAST_VARIANCE = 1e-30
 
@@ -116,7 +117,7 @@ def _of_estimates(item: Evidence, estimates: tuple[Estimate, Estimate] | None) -
         return {}
     information = 1 / variance
     if item.prior is None:
-        return {"prior": prior_scale(_NARROWEST_AT * information)}
+        return {"prior": prior_scale(max(e.standard_error * e.standard_error * e.sample_size for e in estimates))}
     return _with_difference((estimates[1].value - estimates[0].value) * information, information)
 
 
@@ -125,11 +126,10 @@ def _with_difference(score: float, information: float) -> dict[str, Any]:
 
 
 def _prior(analysis: Analysis, sides: tuple[Tally, Tally]) -> dict[str, Any]:
-    least = burn_in(analysis)
-    variance = sum(_variances(*sides))
-    if min(side.trials for side in sides) < least or not variance:
+    variance = max(_variances(*sides))
+    if min(side.trials for side in sides) < burn_in(analysis) or not variance:
         return {}
-    return {"prior": prior_scale(_NARROWEST_AT * least / variance)}
+    return {"prior": prior_scale(variance)}
 
 
 def _variances(stable: Tally, canary: Tally) -> tuple[float, float]:
@@ -154,8 +154,8 @@ def _tested(metric: Metric, item: Evidence, window: Window, update: dict[str, An
     if metric.mean or metric.external:
         log_harm, log_good = _mixtures(metric, found)
     else:
-        log_harm = item.log_harm + _log_e_harm(metric, item, window)
-        log_good = item.log_good + _log_e_good(metric, item, window)
+        log_harm = item.log_harm + _log_e(metric, item, window, "harm")
+        log_good = item.log_good + _log_e(metric, item, window, "proof")
     maxima = {"max_log_harm": max(item.max_log_harm, log_harm), "max_log_good": max(item.max_log_good, log_good)}
     return found.model_copy(update={"log_harm": log_harm, "log_good": log_good} | maxima)
 
@@ -168,20 +168,20 @@ def _mixtures(metric: Metric, item: Evidence) -> tuple[float, float]:
     return first, second
 
 
-def _sides(metric: Metric, stable: Tally, canary: Tally) -> tuple[Tally, Tally]:
-    """The sides ordered so that `second - first` is the harm."""
-    return (canary, stable) if metric.harmful_way < 0 else (stable, canary)
+def against(metric: Metric, stable: Tally, canary: Tally, shows: Shown) -> tuple[tuple[Tally, Tally], float]:
+    """The sides in that order, and the bound, with which `second - first > bound` is what is to be shown.
+
+    The null hypothesis of proof, `harm >= margin`, is `first - second <= -margin` of those of harm.
+    """
+    sides = (canary, stable) if metric.harmful_way < 0 else (stable, canary)
+    margin = metric.margin or 0.0
+    return (sides, margin) if shows == "harm" else (sides[::-1], -margin)
 
 
-def _log_e_harm(metric: Metric, item: Evidence, window: Window) -> float:
-    past, now = _sides(metric, item.stable, item.canary), _sides(metric, window.stable, window.canary)
-    return log_e_value(past, now, metric.margin or 0.0)
-
-
-def _log_e_good(metric: Metric, item: Evidence, window: Window) -> float:
-    """The mirror: `harm >= margin` is `first - second <= -margin`."""
-    past, now = _sides(metric, item.stable, item.canary), _sides(metric, window.stable, window.canary)
-    return log_e_value(past[::-1], now[::-1], -(metric.margin or 0.0))
+def _log_e(metric: Metric, item: Evidence, window: Window, shows: Shown) -> float:
+    past, bound = against(metric, item.stable, item.canary, shows)
+    now, _ = against(metric, window.stable, window.canary, shows)
+    return log_e_value(past, now, bound)
 
 
 def _told(analysis: Analysis, metric: Metric, item: Evidence) -> Evidence:

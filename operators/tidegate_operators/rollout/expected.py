@@ -1,24 +1,21 @@
 """When traffic would show harm, or its absence, where each interval holds just what is to be expected.
 
 The tests are the judge's own. The time is about the median of rollouts: noise makes some sooner and some later. The
-bets of the test of proportions go by the rates so far, and what these err costs half the logarithm of the trials, as
-for any code that learns one parameter on the way (Rissanen, "Stochastic complexity and modeling", 1986); the mixture
-for means has that price in it.
+bets of the test of proportions go by the rates so far, and what these err has its price, as for any code that learns a
+parameter on the way (Rissanen, "Stochastic complexity and modeling", 1986); the mixture for means has it in it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from tidegate_api.model_deployment import Analysis, Evidence, Metric, Tally
-from tidegate_operators.rollout.evidence import add_window
+from tidegate_operators.rollout.evidence import Shown, add_window, against
 from tidegate_operators.rollout.judgement import level_of
 from tidegate_operators.rollout.observed import Window
-from tidegate_operators.rollout.sequential import log_threshold
+from tidegate_operators.rollout.sequential import log_threshold, price
 from tidegate_operators.rollout.simulation import Rate, window_of
 from tidegate_operators.rollout.steps import FULL
 
@@ -46,20 +43,22 @@ class Traffic:
     per_second: float
 
 
-def first_time(
-    analysis: Analysis, metric: Metric, traffic: Traffic, legs: Sequence[Leg], shows: Literal["harm", "proof"]
-) -> float | None:
+def first_time(analysis: Analysis, metric: Metric, traffic: Traffic, legs: Sequence[Leg], shows: Shown) -> float | None:
     """Seconds along the legs until harm beyond the margin, or proof of none, is shown; none where it is not."""
     item, level = Evidence(metric=metric.name), log_threshold(level_of(analysis, metric))
-    first = None
     for weight, start, span in _spans(analysis, legs):
         item = add_window(analysis, metric, item, _window(metric, traffic, weight, span, item), None)
-        poorer = min(item.stable.trials, item.canary.trials)
-        first = first or poorer
-        price = math.log(poorer / first) / 2 if first and not (metric.mean or metric.external) else 0.0
-        if (item.max_log_harm if shows == "harm" else item.max_log_good) - price >= level:
+        if (item.max_log_harm if shows == "harm" else item.max_log_good) - _price(metric, item, shows) >= level:
             return start + span
     return None
+
+
+def _price(metric: Metric, item: Evidence, shows: Shown) -> float:
+    """What noise costs the bets on proportions; the mixture for means has that in it."""
+    if metric.mean or metric.external or not (item.stable.trials and item.canary.trials):
+        return 0.0
+    totals, bound = against(metric, item.stable, item.canary, shows)
+    return price(totals, bound)
 
 
 def _spans(analysis: Analysis, legs: Sequence[Leg]) -> Iterator[tuple[float, float, float]]:

@@ -1,17 +1,15 @@
-"""Always-valid tests of a difference, stratified by interval: exact for proportions, asymptotic for means.
+"""Always-valid test of a difference of two proportions, stratified by interval, and exact.
 
-Proportions. For the null hypothesis `p_second - p_first <= bound` in every interval, each interval contributes the
+For the null hypothesis `p_second - p_first <= bound` in every interval, each interval contributes the
 e-variable of Turner & Grünwald, "Exact anytime-valid confidence intervals for contingency tables and beyond" (2023):
 the likelihood ratio of an alternative, chosen before the interval is seen, to the point of the null nearest to it in
 Kullback-Leibler divergence. Its mean under the null is at most 1 whatever the interval's sample sizes and base rate, so
 the running product is a test supermartingale, and by Ville's inequality it ever reaches 1/alpha with probability
 at most alpha. No normal approximation is involved, and looking at each interval costs nothing.
 
-Means and estimates. Weighted by their information, the differences of the intervals add up to a score that is, in the
-limit, a Brownian motion with the difference as its drift, in information time (Jennison & Turnbull, 1997). Robbins'
-(1970) mixture of likelihood ratios over half-normal drifts beyond the bound is an e-process for it; Waudby-Smith,
-Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences" (2024), and
-Bibaut, Kallus & Lindon (2022) for the delayed start, show that estimated variances do no harm in the limit.
+The alternative is what the past leads to expect under the mixture's prior. So bets stay small while there is but noise,
+and the product grows about as the mixture would (Dawid, "Present position and potential developments: some personal
+views: statistical theory: the prequential approach", 1984).
 """
 
 from __future__ import annotations
@@ -19,18 +17,15 @@ from __future__ import annotations
 import math
 
 from tidegate_api.model_deployment import Tally
+from tidegate_operators.rollout.mixture import expected_drift, log_price, prior_scale
 
-__all__ = ["log_e_value", "log_mixture", "log_threshold", "prior_scale", "radius"]
+__all__ = ["log_e_value", "log_threshold", "price"]
 
 _EDGE = 1e-7
-_SHRINKAGE = 20.0
 # Of the first interval's bet this much goes on differences that are so much beyond the bound, at these rates.
 _FIRST_BET = 0.2
 _RATES, _GROSS = (0.001, 0.01, 0.05, 0.2, 0.5), (0.05, 0.2, 0.5, 0.9)
 _MOST_STEPS, _CLOSE = 60, 1e-12
-_ROOT_TWO_PI = math.sqrt(2 * math.pi)
-# Robbins' mixture is narrowest at information v for a prior variance of about this over v (error level 0.05).
-_NARROWEST = 8.8
 
 
 def log_threshold(alpha: float) -> float:
@@ -43,15 +38,20 @@ def log_e_value(past: tuple[Tally, Tally], interval: tuple[Tally, Tally], bound:
 
     past: totals of (first, second) before the interval; they alone choose the alternative. Without a past a small part
     of the bet goes evenly on gross differences, so that these need no second interval.
-    interval: counts of (first, second) within it. Returns 0.0 where the past gives no reason to doubt the null.
+    interval: counts of (first, second) within it. Returns 0.0 where a side has no trials.
     """
     first, second = interval
     if first.trials <= 0 or second.trials <= 0 or abs(bound) >= 1:
         return 0.0
     if not all(side.trials for side in past):
         return _log_first(interval, bound)
-    alternative = _plug_in(*past)
+    alternative = _alternative(*past, bound)
     return _log_bet(interval, alternative, bound) if alternative[1] - alternative[0] > bound else 0.0
+
+
+def price(totals: tuple[Tally, Tally], bound: float) -> float:
+    """How much of the log e-value noise has cost after these totals of (first, second), if there is harm, about."""
+    return log_price(*_seen(*totals, bound))
 
 
 def _log_first(interval: tuple[Tally, Tally], bound: float) -> float:
@@ -71,15 +71,26 @@ def _log_bet(interval: tuple[Tally, Tally], alternative: tuple[float, float], bo
     return sum(_log_ratio(t, a, n) for t, a, n in zip(interval, alternative, nearest, strict=True))
 
 
-def _plug_in(first: Tally, second: Tally) -> tuple[float, float]:
-    """Each side's rate so far, shrunk towards the pooled rate so that few samples make small bets."""
-    pooled = (first.events + second.events + 0.5) / (first.trials + second.trials + 1.0)
-    return _shrunk(first, pooled), _shrunk(second, pooled)
+def _alternative(first: Tally, second: Tally, bound: float) -> tuple[float, float]:
+    """The rates that the past leads to expect if the difference is beyond the bound; their mean is the past's."""
+    difference = min(bound + expected_drift(*_seen(first, second, bound)), 1.0 - 3 * _EDGE)
+    rate = _pooled(first, second) - difference * second.trials / (first.trials + second.trials)
+    rate = min(max(rate, max(0.0, -difference) + _EDGE), 1.0 - max(0.0, difference) - _EDGE)
+    return rate, rate + difference
 
 
-def _shrunk(side: Tally, pooled: float) -> float:
-    rate = (side.events + _SHRINKAGE * pooled) / (side.trials + _SHRINKAGE)
-    return min(max(rate, _EDGE), 1.0 - _EDGE)
+def _seen(first: Tally, second: Tally, bound: float) -> tuple[float, float, float]:
+    """Score beyond the bound, information and greatest scale of the totals, by the variance of both together."""
+    pooled = _pooled(first, second)
+    variance = pooled * (1.0 - pooled)
+    information = 1.0 / (variance / first.trials + variance / second.trials)
+    excess = second.events / second.trials - first.events / first.trials - bound
+    return excess * information, information, prior_scale(variance)
+
+
+def _pooled(first: Tally, second: Tally) -> float:
+    """The rate of both, never 0 or 1."""
+    return (first.events + second.events + 0.5) / (first.trials + second.trials + 1.0)
 
 
 def _nearest_null(alternative: tuple[float, float], trials: tuple[float, float], bound: float) -> tuple[float, float]:
@@ -120,36 +131,3 @@ def _log_ratio(count: Tally, alternative: float, null: float) -> float:
     return events * math.log(alternative / null) + (count.trials - events) * math.log(
         (1.0 - alternative) / (1.0 - null)
     )
-
-
-def prior_scale(information: float) -> float:
-    """The scale of half-normal drifts with which the mixture is narrowest once there is this much information."""
-    return math.sqrt(_NARROWEST / information)
-
-
-def log_mixture(score: float, information: float, prior: float) -> float:
-    """Log e-value against `drift <= 0` of a score with that much information, mixed over half-normal drifts above."""
-    spread = 1.0 + prior * prior * information
-    z = prior * score / math.sqrt(spread)
-    return math.log(2.0) - math.log(spread) / 2 + z * z / 2 + _log_normal_below(z)
-
-
-def radius(information: float, prior: float, alpha: float) -> float:
-    """Half the width of the confidence sequence: how far from the estimate each end lies, at level alpha an end."""
-    spread = 1.0 + prior * prior * information
-    reached = log_threshold(alpha) - math.log(2.0) + math.log(spread) / 2
-    z = math.sqrt(2 * max(reached, 0.0) + 1.0)
-    for _ in range(_MOST_STEPS):
-        below = _log_normal_below(z)
-        step = (z * z / 2 + below - reached) / (z + math.exp(-z * z / 2 - below) / _ROOT_TWO_PI)
-        z -= step
-        if abs(step) <= _CLOSE:
-            break
-    return z * math.sqrt(spread) / (prior * information)
-
-
-def _log_normal_below(z: float) -> float:
-    """Log of the standard normal's distribution function; its tail by the leading term, where erfc underflows."""
-    if z > -30.0:
-        return math.log(math.erfc(-z / math.sqrt(2.0)) / 2)
-    return -z * z / 2 - math.log(-z * _ROOT_TWO_PI)

@@ -84,6 +84,12 @@ def test_an_equal_canary_is_seldom_called_harmful_however_often_one_looks(drift:
     assert alarms <= 11  # P(more than 11 of 100 at rate 0.05) is below 0.5 %
 
 
+def test_a_tenth_fewer_clicks_is_found_in_most_rollouts_of_three_hundred_intervals() -> None:
+    """3.8 standard errors in all: a test of the same level that looks once, at the end, would find 98 of 100."""
+    found = [_intervals_until_harm((0.027, 0.03), 0.0, seed, 0.0) for seed in range(60)]
+    assert sum(k is not None for k in found) >= 42
+
+
 def test_errors_from_a_tenth_of_a_percent_to_two_are_caught_soon() -> None:
     found = [_intervals_until_harm((0.001, 0.02), 0.0, seed, 0.005) for seed in range(20)]
     assert all(k is not None and k <= 110 for k in found)
