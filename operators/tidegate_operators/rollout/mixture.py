@@ -11,7 +11,6 @@ variances do no harm in the limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 __all__ = ["expected_drift", "log_mixture", "log_price", "prior_scale", "radius"]
 
@@ -19,7 +18,7 @@ __all__ = ["expected_drift", "log_mixture", "log_price", "prior_scale", "radius"
 _TRIALS, _BELIEFS = (20, 300, 4000), (0.2, 0.4, 0.4)
 _SCALES = tuple((math.sqrt(_TRIALS[0] / trials), belief) for trials, belief in zip(_TRIALS, _BELIEFS, strict=True))
 """Scales as parts of the greatest."""
-_MOST_STEPS, _CLOSE = 60, 1e-12
+_MOST_STEPS, _CLOSE = 60, 1e-10
 _FAR_BELOW = -30.0
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 
@@ -31,14 +30,13 @@ def prior_scale(variance: float) -> float:
 
 def log_mixture(score: float, information: float, prior: float) -> float:
     """Log e-value against `drift <= 0` of a score with that much information; prior: the greatest scale of drifts."""
-    logs = [math.log(belief) + _log_half_normal(score, information, prior * part) for part, belief in _SCALES]
-    greatest = max(logs)
-    return greatest + math.log(sum(math.exp(log - greatest) for log in logs))
+    return _mixed(score, information, prior)[0]
 
 
 def expected_drift(score: float, information: float, prior: float) -> float:
     """The mean of the drift above zero, given the score: the slope of the mixture's logarithm."""
-    return _believed(score, information, prior, lambda scale: _drift(score, information, scale))
+    _, scales = _mixed(score, information, prior)
+    return sum(belief * _drift(score, information, scale) for scale, belief in scales)
 
 
 def log_price(score: float, information: float, prior: float) -> float:
@@ -46,7 +44,8 @@ def log_price(score: float, information: float, prior: float) -> float:
 
     Half the logarithm of one plus the information over the prior's, as for any code that learns a mean on the way.
     """
-    return _believed(score, information, prior, lambda scale: math.log1p(scale * scale * information) / 2)
+    _, scales = _mixed(score, information, prior)
+    return sum(belief * math.log1p(scale * scale * information) / 2 for scale, belief in scales)
 
 
 def radius(information: float, prior: float, alpha: float) -> float:
@@ -57,20 +56,25 @@ def radius(information: float, prior: float, alpha: float) -> float:
     reached = -math.log(alpha)
     score = math.sqrt(information * (2 * reached + math.log1p(prior * prior * information) + 1))
     for _ in range(_MOST_STEPS):
-        step = (log_mixture(score, information, prior) - reached) / expected_drift(score, information, prior)
+        log, scales = _mixed(score, information, prior)
+        step = (log - reached) / sum(belief * _drift(score, information, scale) for scale, belief in scales)
         score -= step
         if abs(step) <= _CLOSE * abs(score):
             break
     return score / information
 
 
-def _believed(score: float, information: float, prior: float, value: Callable[[float], float]) -> float:
-    """The mean of a value over the scales, weighed by how much each is believed after the score."""
-    whole = log_mixture(score, information, prior)
-    return sum(
-        belief * math.exp(_log_half_normal(score, information, prior * part) - whole) * value(prior * part)
-        for part, belief in _SCALES
-    )
+def _mixed(score: float, information: float, prior: float) -> tuple[float, list[tuple[float, float]]]:
+    """Log of the mixture, and each scale with the belief in it after the score."""
+    scales = [prior * part for part, _ in _SCALES]
+    logs = [
+        math.log(belief) + _log_half_normal(score, information, scale)
+        for scale, (_, belief) in zip(scales, _SCALES, strict=True)
+    ]
+    greatest = max(logs)
+    weights = [math.exp(log - greatest) for log in logs]
+    whole = sum(weights)
+    return greatest + math.log(whole), [(scale, w / whole) for scale, w in zip(scales, weights, strict=True)]
 
 
 def _log_half_normal(score: float, information: float, scale: float) -> float:

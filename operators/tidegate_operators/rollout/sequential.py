@@ -101,12 +101,11 @@ def _nearest_null(alternative: tuple[float, float], trials: tuple[float, float],
     )
     for _ in range(_MOST_STEPS):
         slope, curvature = _slope(alternative, trials, (point, point + bound))
-        low, high = (low, point) if slope > 0 else (point, high)
         following = point - slope / curvature
-        following = following if low < following < high else (low + high) / 2
         if abs(following - point) <= _CLOSE * point:
-            return following, following + bound
-        point = following
+            break
+        low, high = (low, point) if slope > 0 else (point, high)
+        point = following if low < following < high else (low + high) / 2
     return point, point + bound
 
 
