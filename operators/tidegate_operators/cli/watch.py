@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate_api.model_deployment import CanaryStatus, Evidence, ModelDeployment, Tally
+from tidegate_operators.cli.arguments import Name, Namespace
 from tidegate_operators.cli.connection import Connection
 from tidegate_operators.cli.explain import explanation
 from tidegate_operators.cli.tables import age
@@ -32,8 +33,8 @@ _FAILED = 1
 
 
 def watch_command(
-    name: Annotated[str, typer.Argument(help="Name of the ModelDeployment.")],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    name: Name,
+    namespace: Namespace = None,
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between looks.")] = 2.0,
     until_done: Annotated[bool, typer.Option("--until-done", help="End when no rollout is under way.")] = False,
     timeout: Annotated[str | None, typer.Option(help="With --until-done: how long at the most, such as 30m.")] = None,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from tidegate_api.model_deployment import (
 from tidegate_api.resource import Condition
 from tidegate_operators.cli import completion
 from tidegate_operators.cli.explain import explanation
+from tidegate_operators.cli.main import app
 from tidegate_operators.cli.tables import Sheet, age, deployments_sheet, history_sheet, print_sheet, views_sheet
 from tidegate_operators.rollout.source import revision_of
 
@@ -154,11 +155,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    module = importlib.import_module("tidegate_operators.cli.main")
-
     def told(shop: Shop, *words: str) -> Result:
-        monkeypatch.setattr(module, "Connection", lambda namespace: shop)
-        return CliRunner().invoke(module.app, list(words))
+        for module in ("acting", "reading"):
+            monkeypatch.setattr(f"tidegate_operators.cli.{module}.Connection", lambda namespace: shop)
+        return CliRunner().invoke(app, list(words))
 
     return told
 
@@ -280,13 +280,20 @@ def test_the_version_is_told(run: Run) -> None:
     assert run(Shop(), "--version").stdout.startswith("kubectl-tidegate ")
 
 
-def test_kubectl_completes_verbs_and_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("pro", "promote"), ("watch --until", "--until-done"), ("get ctr", "ctr-ranker"), ("features us", "user-activity"),
+     ("watch ctr", "ctr-ranker"), ("undo ctr", "ctr-ranker")],
+)  # fmt: skip
+def test_kubectl_completes_verbs_options_and_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, completed: str
 ) -> None:
     for name in ("_TYPER_COMPLETE_ARGS", "_TYPER_COMPLETE_FISH_ACTION", "_KUBECTL_TIDEGATE_COMPLETE"):
         monkeypatch.setenv(name, "")  # is taken back after the test
-    for words, wanted in ((["pro"], "promote"), (["watch", "--until"], "--until-done")):
-        monkeypatch.setattr("sys.argv", ["kubectl_complete-tidegate", *words])
-        completion.main()
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.partition("\t")[0] for line in lines] == [wanted, ":4"]
+    names = {"ModelDeployment": "ctr-ranker", "FeatureView": "user-activity"}
+    cluster = SimpleNamespace(read=lambda kind, name: [{"metadata": {"name": names[kind]}}])
+    monkeypatch.setattr("tidegate_operators.cli.arguments.Connection", lambda namespace: cluster)
+    monkeypatch.setattr("sys.argv", ["kubectl_complete-tidegate", *typed.split()])
+    completion.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("\t")[0] for line in lines] == [completed, ":4"]
