@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers.environment import python_with
+
 FEAST = "feast[duckdb]==0.67.0"
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "last", "distinct")
 START, DAY = 1_767_225_600_000_000, 86_400_000_000
@@ -84,10 +86,7 @@ def show(title: str, against: str, rows: dict[str, Row]) -> None:
 
 
 def contend(name: str, *arguments: str, repeat: int) -> Any:
-    python = [sys.executable]
-    if name == "feast":
-        uv = Path(sys.executable).with_name("uv")
-        python = [str(uv), "run", "--quiet", "--no-project", "--python", sys.executable, "--with", FEAST, "python"]
+    python = python_with(FEAST) if name == "feast" else [sys.executable]
     command = [*python, __file__, "--contender", name, *arguments, str(repeat)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers.environment import python_with
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 FEAST = "feast[redis]==0.67.0"
@@ -62,10 +64,7 @@ def show(rows: dict[str, Any], entities: int) -> None:
 
 
 def contend(name: str, *arguments: str) -> Any:
-    python = [sys.executable]
-    if name == "feast":
-        uv = Path(sys.executable).with_name("uv")
-        python = [str(uv), "run", "--quiet", "--no-project", "--python", sys.executable, "--with", FEAST, "python"]
+    python = python_with(FEAST) if name == "feast" else [sys.executable]
     done = subprocess.run(
         [*python, __file__, "--contender", name, *arguments], capture_output=True, text=True, check=False
     )

@@ -18,13 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from training import FUXICTR
+from peers.environment import FUXICTR, python_with
 
 from tidegate_components.models.arrays import read_set
 from tidegate_components.models.scoring import Scorer
 from tidegate_components.training import loop
 
-PACKAGES = (FUXICTR, "torch==2.14.1", "pyarrow", "setuptools<81")
 PEERS = ("WideDeep", "DeepFM", "DCNv2", "DIN")
 METRICS = ("auc", "gauc", "logloss", "calibration", "ndcg_at_10")
 TIDEGATE = str(Path(sys.executable).with_name("tidegate"))
@@ -67,13 +66,9 @@ def predict(data: Path, into: Path) -> Path:
 
 def learn_peer(data: Path, name: str, trials: int, into: Path) -> dict[str, Any]:
     """Search, learn and score in an environment of its own; the settings that were chosen."""
-    uv = str(Path(sys.executable).with_name("uv"))
-    packages = [word for package in PACKAGES for word in ("--with", package)]
     script = Path(__file__).parent / "peers/fuxictr_models.py"
-    command = [uv, "run", "--quiet", "--no-project", "--python", sys.executable, *packages, "python", "-W", "ignore"]
-    done = subprocess.run(
-        [*command, str(script), str(data), name, str(trials), str(into)], check=True, capture_output=True, text=True
-    )
+    command = [*python_with(*FUXICTR), str(script), str(data), name, str(trials), str(into)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return said
 

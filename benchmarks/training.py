@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from criteo_shaped import CATEGORIES, NUMBERS, SIZES, write
+from peers.environment import DEEPCTR, FUXICTR, python_with
 
-FUXICTR, DEEPCTR = "fuxictr==2.3.10", "deepctr-torch==0.3.0"
+PEERS = {"fuxictr": FUXICTR, "deepctr": DEEPCTR}
 BATCH, DIM, HIDDEN = 4096, 16, (128, 64)
 SPARSE_RATE = 0.04
 SPARSE_RATES, ADAM_RATES = (0.01, 0.02, 0.04, 0.07, 0.12), (0.0003, 0.001, 0.003, 0.01, 0.03)
@@ -82,26 +83,10 @@ def search(folder: Path, threads: int) -> None:
 
 
 def contend(name: str, folder: Path, *more: str, threads: int) -> Row:
-    python = [sys.executable]
-    if name in {"fuxictr", "deepctr"}:
-        uv = str(Path(sys.executable).with_name("uv"))
-        package = FUXICTR if name == "fuxictr" else DEEPCTR
-        python = [
-            uv,
-            "run",
-            "--quiet",
-            "--no-project",
-            "--python",
-            sys.executable,
-            "--with",
-            package,
-            "--with",
-            "pyarrow",
-        ]
-        python += ["--with", "scikit-learn", "--with", "torch==2.14.1", "--with", "setuptools<81", "python"]
+    python = python_with(*PEERS[name]) if name in PEERS else [sys.executable, "-W", "ignore"]
     said = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     done = subprocess.run(
-        [*python, "-W", "ignore", __file__, "--contender", name, str(folder), *more],
+        [*python, __file__, "--contender", name, str(folder), *more],
         capture_output=True, text=True, check=False, env=os.environ | said,
     )  # fmt: skip
     if done.returncode:
