@@ -59,6 +59,7 @@ class Metadata(BaseModel):
     name: str
     namespace: str = "default"
     uid: str = ""
+    resource_version: str = ""
     generation: int = 0
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

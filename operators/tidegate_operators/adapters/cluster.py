@@ -149,7 +149,9 @@ class Cluster:
         self.apply(body, subresource="/status")
 
     def announce(self, resource: Resource, announcement: Announcement, now: datetime) -> None:
-        """Create an Event and log it; its name is made of what it says, so that saying it twice makes one.
+        """Create an Event and log it. A look that is taken again, its status not yet written, makes the same one.
+
+        Its name is made of what it says and of the state that was looked at: what happens again later is said again.
 
         A namespace that is going takes no Events; what else is to be done there is done all the same.
         """
@@ -222,7 +224,8 @@ def _path(kind: str, namespace: str) -> str:
 
 
 def _event(resource: Resource, announcement: Announcement, now: datetime) -> dict[str, Any]:
-    said = f"{resource.metadata.uid}{announcement.reason}{announcement.message}"
+    seen = f"{resource.metadata.uid}/{resource.metadata.resource_version}"
+    said = f"{seen}/{announcement.reason}/{announcement.message}"
     at = now.isoformat(timespec="seconds").replace("+00:00", "Z")
     reference = {
         "apiVersion": resource.api_version,

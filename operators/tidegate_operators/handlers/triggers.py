@@ -199,11 +199,12 @@ def _cannot_read(body: dict[str, Any], error: TidegateError, neighbours: Neighbo
     resource, now = Resource.model_validate(body), datetime.now(UTC)
     neighbours.cluster.announce(resource, Announcement("Warning", "InvalidSpec", str(error)), now)
     known = body.get("status", {}).get("conditions", [])
-    if all(condition.get("reason") == "InvalidSpec" for condition in known):
+    told = bool(known) and all(condition.get("message") == str(error) for condition in known)
+    if not told and all(condition.get("reason") == "InvalidSpec" for condition in known):
         generation = resource.metadata.generation
         said = {"reason": "InvalidSpec", "message": str(error), "observed_generation": generation}
         ready = Condition(type="Ready", status="False", last_transition_time=now, **said)
         stalled = Condition(type="Stalled", status="True", last_transition_time=now, **said)
-        told = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in (ready, stalled)]
-        neighbours.cluster.apply_status(resource, {"conditions": told})
+        conditions = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in (ready, stalled)]
+        neighbours.cluster.apply_status(resource, {"conditions": conditions})
     return _UNREADABLE

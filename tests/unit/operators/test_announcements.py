@@ -46,6 +46,15 @@ def test_an_announcement_is_an_event_and_a_line_of_the_log(caplog: pytest.LogCap
     assert line["level"] == "info"
 
 
+def test_what_happens_again_is_another_event_and_a_look_taken_again_is_none() -> None:
+    api, before = Api(), deployment()
+    after = before.model_copy(update={"metadata": before.metadata.model_copy(update={"resource_version": "8"})})
+    for looked_at in (before, before, after):
+        Cluster(api).announce(looked_at, SAID, START)
+    first, again, later = (body["metadata"]["name"] for body in api.bodies)
+    assert first == again != later
+
+
 def test_what_is_said_again_is_no_error_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "tidegate"):
         Cluster(Api(ApiException(status=409))).announce(deployment(), SAID, START)
