@@ -42,7 +42,7 @@ def watch_command(
     """Show a rollout as it goes: steps, weights, pods, evidence, time left. In a pipe, a line for each change.
 
     Ends with Ctrl-C. With --until-done it ends with exit code 0 when stable is what the source names, and 1 when that
-    was rejected or cannot be rolled out (the condition Stalled says why), or the time is up.
+    was rejected or left by an undo, or cannot be rolled out (`explain` says why), or the time is up.
 
     Example: kubectl tidegate watch ctr-ranker --until-done --timeout 30m
     """

@@ -221,6 +221,10 @@ def _stable_sentence(observed: Observed, stable: RevisionStatus) -> str:
 
 
 def _rejected_sentence(status: ModelDeploymentStatus, target: RevisionStatus) -> str:
-    if status.verdict is not None and status.verdict.revision.hash == target.hash:
-        return status.verdict.message
+    verdict, stable = status.verdict, status.stable
+    if verdict is not None and verdict.revision.hash == target.hash:
+        return verdict.message
+    if verdict is not None and verdict.reason == "Undone" and stable is not None:
+        left = f"{target.title} is not tried again while the source names it"
+        return f"{capital(stable.title)} serves all traffic, since a person went back to it; {left}."
     return f"{capital(target.title)} was rejected and is not tried again while the source names it."
