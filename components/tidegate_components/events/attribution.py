@@ -75,13 +75,13 @@ def _once(table: str, columns: Columns, keys: tuple[str, ...]) -> str:
     rest = listed(["event_time", *sorted(set(payload(table, columns)) - {*keys, "event_time"})])
     repeated = f"SELECT {on} FROM {table} GROUP BY {on} HAVING count(*) > 1"
     same = " AND ".join(f"t.{key} IS NOT DISTINCT FROM r.{key}" for key in keys)
-    chosen = f"row_number() OVER (PARTITION BY {on} ORDER BY {rest}) AS place"
+    chosen = f"row_number() OVER (PARTITION BY {on} ORDER BY {rest}) AS tg_place"
     return f"""CREATE TABLE {table}_once AS
         WITH repeated AS ({repeated})
         SELECT {names} FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM repeated r WHERE {same})
         UNION ALL SELECT {names} FROM (
             SELECT {names}, {chosen} FROM {table} t WHERE EXISTS (SELECT 1 FROM repeated r WHERE {same})
-        ) AS ranked WHERE place = 1"""
+        ) AS ranked WHERE tg_place = 1"""
 
 
 def _clicks(columns: Columns, how: Attribution) -> list[str]:

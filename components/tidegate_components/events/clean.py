@@ -39,9 +39,10 @@ class CleanReport:
 def clean(
     folder: Path, into: Path, quarantine: Path, rules: Rules | None = None, engine: str = "duckdb"
 ) -> list[CleanReport]:
-    """Sort the tables of `folder` that have rules into `into` and `quarantine` (with a column `reason`), as Parquet.
+    """Sort the tables of `folder` that have rules into `into` and `quarantine`, as Parquet.
 
-    Other tables are copied. Also writes `into/report.json`. Raises BadEventsError where a table of `rules` is not there
+    Quarantined rows have a column `reason`, or `quarantine_reason` beside one of their own. Other tables are copied.
+    Also writes `into/report.json`. Raises BadEventsError where a table of `rules` is not there
     (of the built-in ones, None: all of them), a column that a rule names is missing, or nothing of a table is left.
     """
     _check_places(folder, into, quarantine)
@@ -104,7 +105,7 @@ def _clean_table(engine: Engine, source: Source, all_rules: Rules, good: Path, b
             raise _bad(source.files[0], "columns", ", ".join(columns), f"a column {missing[0]}")
     try:
         engine.view("judged", judged(source.name, columns, present))
-        counted = dict(engine.rows("SELECT coalesce(reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
+        counted = dict(engine.rows("SELECT coalesce(tg_reason, ''), count(*) FROM judged GROUP BY 1 ORDER BY 1"))
     except QueryError:
         if not engine.rows(f"SELECT 1 FROM {quoted(source.name)} LIMIT 1"):  # text without rows has no types
             _check(CleanReport(source.name, 0, 0, {}), source)
@@ -116,9 +117,16 @@ def _clean_table(engine: Engine, source: Source, all_rules: Rules, good: Path, b
     )
     _check(report, source)
     names, written, order = listed(_without_written(columns)), _as_written(columns), listed(_order(columns))
-    engine.write(f"SELECT {names} FROM judged WHERE reason IS NULL ORDER BY {order}", good, source.name)
-    engine.write(f"SELECT {written}, reason FROM judged WHERE reason IS NOT NULL ORDER BY {order}", bad, source.name)
+    engine.write(f"SELECT {names} FROM judged WHERE tg_reason IS NULL ORDER BY {order}", good, source.name)
+    rest = f"SELECT {written}, tg_reason AS {_reason_column(columns)} FROM judged WHERE tg_reason IS NOT NULL"
+    engine.write(f"{rest} ORDER BY {order}", bad, source.name)
     return replace(report, digest=_digest(good, source.name))
+
+
+def _reason_column(columns: list[str]) -> str:
+    """What quarantined rows call their reason: a purchase may have a `reason` of its own."""
+    taken = {column.lower() for column in columns}
+    return next(name for name in ("reason", "quarantine_reason", "tg_reason") if name not in taken)
 
 
 def _without_written(columns: list[str]) -> list[str]:
@@ -148,7 +156,7 @@ def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
     cases = no_time if WRITTEN in columns else ""
     cases += "".join(f" WHEN {rule.broken()} THEN {_text(rule.why())}" for rule in rules if not rule.duplicate)
     reason = f"CASE{cases} END" if cases else "CAST(NULL AS VARCHAR)"
-    query = f"SELECT {listed(columns)}, {reason} AS reason FROM {quoted(table)}"
+    query = f"SELECT {listed(columns)}, {reason} AS tg_reason FROM {quoted(table)}"
     for rule in rules:
         if rule.duplicate:
             query = _without_duplicates(query, columns, rule)
@@ -158,10 +166,10 @@ def judged(table: str, columns: list[str], rules: list[Rule]) -> str:
 def _without_duplicates(query: str, columns: list[str], rule: Rule) -> str:
     """Of rows with the same keys that have broken no rule so far, the earliest stays."""
     keys, order = listed(rule.duplicate or ()), listed(_order(columns))
-    place = f"row_number() OVER (PARTITION BY reason IS NULL, {keys} ORDER BY {order})"
-    whole = " AND ".join(["reason IS NULL", *(f"{quoted(key)} IS NOT NULL" for key in (rule.duplicate or ())[:1])])
-    case = f"CASE WHEN {whole} AND {place} > 1 THEN {_text(rule.why())} ELSE reason END"
-    return f"SELECT {listed(columns)}, {case} AS reason FROM ({query}) AS ruled"
+    place = f"row_number() OVER (PARTITION BY tg_reason IS NULL, {keys} ORDER BY {order})"
+    whole = " AND ".join(["tg_reason IS NULL", *(f"{quoted(key)} IS NOT NULL" for key in (rule.duplicate or ())[:1])])
+    case = f"CASE WHEN {whole} AND {place} > 1 THEN {_text(rule.why())} ELSE tg_reason END"
+    return f"SELECT {listed(columns)}, {case} AS tg_reason FROM ({query}) AS ruled"
 
 
 def _order(columns: list[str]) -> list[str]:

@@ -190,9 +190,9 @@ def _check_times(db: duckdb.DuckDBPyConnection, source: Source) -> None:
 
 
 def _check_times_of(db: duckdb.DuckDBPyConnection, file: Path) -> None:
-    numbered = f"(SELECT {TIME}, row_number() OVER () AS row FROM {_time_as_text(file)})"
+    numbered = f"(SELECT {TIME}, row_number() OVER () AS tg_row FROM {_time_as_text(file)})"
     wrong = f"{TIME} IS NOT NULL AND {clock(TIME)} IS NULL"
-    found = db.execute(f"SELECT row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY row LIMIT 1").fetchone()
+    found = db.execute(f"SELECT tg_row, {TIME} FROM {numbered} WHERE {wrong} ORDER BY tg_row LIMIT 1").fetchone()
     if found:
         raise _bad(file, f"column {TIME} in row {found[0]}", str(found[1]), _FORMS)
 
@@ -255,8 +255,8 @@ def check_present(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[
 def _first_gap(db: duckdb.DuckDBPyConnection, source: Source, columns: tuple[str, ...]) -> BadEventsError:
     for file in source.files:
         for column in columns:
-            numbered = f"(SELECT {quoted(column)}, row_number() OVER () AS row FROM {reading((file,))})"
-            found = db.execute(f"SELECT min(row) FROM {numbered} WHERE {quoted(column)} IS NULL").fetchone()
+            numbered = f"(SELECT {quoted(column)}, row_number() OVER () AS tg_row FROM {reading((file,))})"
+            found = db.execute(f"SELECT min(tg_row) FROM {numbered} WHERE {quoted(column)} IS NULL").fetchone()
             if found and found[0] is not None:
                 return _bad(file, f"column {column}", f"missing in row {found[0]}", "a value in each row")
     raise AssertionError("a gap that no file has")

@@ -2,19 +2,22 @@
 
 Value: version (1 byte) | as-of time (8 bytes, big-endian microseconds) | schema (first 8 bytes of the schemaHash) |
 null bitmap (1 bit per feature) | the values that are not null, in the view's order, packed by type. Fixed sizes are
-little-endian; a text or list starts with its length as UInt32. The time stands early so that a server-side script can
-compare it without decoding. The schema under which a value was written lies beside the values, so that a reader with
-another one takes what both know, as Avro resolves a writer's and a reader's schema.
+little-endian; a text or list starts with its length as UInt32. The highest bit of a list's length says that a null
+bitmap follows (1 bit per item), and of the items only those that are not null. The time stands early so that a
+server-side script can compare it without decoding. The schema under which a value was written lies beside the values,
+so that a reader with another one takes what both know, as Avro resolves a writer's and a reader's schema.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from operator import index
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -31,6 +34,7 @@ __all__ = [
     "from_micros",
     "key_of",
     "key_prefix",
+    "key_value",
     "keys_of",
     "schema_key",
     "schema_of",
@@ -44,6 +48,9 @@ _AS_OF = struct.Struct(">Q")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKERS = {"Int64": struct.Struct("<q"), "Float64": struct.Struct("<d"), "Bool": struct.Struct("<?")}
 _LENGTH = struct.Struct("<I")
+_HAS_NULLS = 1 << 31
+_NOBODY = "*"
+"""The part of a key for null, under which nothing is stored: no text is quoted to it."""
 _FINGERPRINT = 8
 
 
@@ -198,9 +205,18 @@ def key_prefix(view: FeatureView) -> str:
 
 
 def _key_part(view: FeatureView, part: object, key: JoinKey) -> str:
+    value = key_value(view, part, key)
+    return _NOBODY if value is None else quote(str(value), safe="")
+
+
+def key_value(view: FeatureView, part: object, key: JoinKey) -> object:
+    """A part of a key by its declared type; null, and NaN where it stands for null, is None: nobody's key.
+
+    Raises BadFeaturesError where the type has no such value.
+    """
     try:
-        return quote(str(_canonical(part, key.type)), safe="")
-    except (TypeError, ValueError) as error:
+        return _canonical(part, key.type)
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadFeaturesError(
             resource=f"FeatureView {view.metadata.name}", field=f"key {key.name}", value=part,
             expected=f"a value of type {key.type}", remedy="ask with a value of the declared type",
@@ -208,13 +224,15 @@ def _key_part(view: FeatureView, part: object, key: JoinKey) -> str:
 
 
 def _canonical(part: Any, kind: str) -> object:
-    if part is None:
-        return part
+    if part is None or (kind != "Float64" and isinstance(part, float) and math.isnan(part)):
+        return None
     if kind == "Timestamp":
         return from_micros(part if isinstance(part, int) else to_micros(part)).replace(tzinfo=None)
-    if kind == "Int64" and isinstance(part, float) and part.is_integer():
-        return int(part)
-    return float(part) if kind == "Float64" else part
+    if kind == "Int64":
+        return int(part) if isinstance(part, float) and part.is_integer() else index(part)
+    if kind == "Bool" and isinstance(part, str):
+        raise TypeError(f"{part!r} is not true or false")
+    return {"Float64": float, "Bool": bool}.get(kind, str)(part)
 
 
 def entity_of(view: FeatureView, key: str) -> tuple[Any, ...]:
@@ -256,13 +274,20 @@ def from_micros(micros: int) -> datetime:
 
 def _pack(kind: str, value: Any) -> bytes:
     if kind.startswith("List<"):
-        return _LENGTH.pack(len(value)) + b"".join(_pack(kind[5:-1], item) for item in value)
+        there = [item for item in value if item is not None]
+        head = _LENGTH.pack(len(value)) if len(there) == len(value) else _with_nulls(value)
+        return head + b"".join(_pack(kind[5:-1], item) for item in there)
     if kind == "String":
         text = str(value).encode()
         return _LENGTH.pack(len(text)) + text
     if kind == "Timestamp":
         return _PACKERS["Int64"].pack(to_micros(value))
     return _PACKERS[kind].pack(value)
+
+
+def _with_nulls(items: Sequence[Any]) -> bytes:
+    nulls = sum(1 << i for i, item in enumerate(items) if item is None)
+    return _LENGTH.pack(len(items) | _HAS_NULLS) + nulls.to_bytes((len(items) + 7) // 8, "little")
 
 
 def _unpack(kind: str, data: bytes, at: int) -> tuple[Any, int]:
@@ -279,8 +304,14 @@ def _unpack(kind: str, data: bytes, at: int) -> tuple[Any, int]:
 
 def _unpack_list(kind: str, data: bytes, at: int) -> tuple[list[Any], int]:
     (length,) = _LENGTH.unpack_from(data, at)
-    at, items = at + _LENGTH.size, []
-    for _ in range(length):
-        item, at = _unpack(kind, data, at)
+    at, nulls, items = at + _LENGTH.size, 0, list[Any]()
+    if length & _HAS_NULLS:
+        length ^= _HAS_NULLS
+        size = (length + 7) // 8
+        nulls, at = int.from_bytes(data[at : at + size], "little"), at + size
+    for i in range(length):
+        item = None
+        if not nulls >> i & 1:
+            item, at = _unpack(kind, data, at)
         items.append(item)
     return items, at

@@ -211,16 +211,21 @@ def _logged(view: FeatureView, says_stored: bool) -> str:
         f"{held_at} AS tg_held_at",
         f"CASE WHEN {was_stored} THEN {held_at} END AS tg_stored",
     ]
-    return f"SELECT row_number() OVER () AS tg_row, request_id, {', '.join([*times, *keys, *values])} FROM log"  # noqa: S608
+    columns = ["row_number() OVER () AS tg_row", "request_id AS tg_request", *times, *keys, *values]
+    return f"SELECT {', '.join(columns)} FROM log"  # noqa: S608
 
 
 def _replay_feature(db: Connection, view: FeatureView, index: int, feature: Feature) -> FeatureReplay:
-    judged = f"SELECT *, {_outcome(index, feature)} AS outcome FROM logged l JOIN offline o USING (tg_row)"  # noqa: S608
-    counts = dict(db.execute(f"SELECT outcome, count(*) FROM ({judged}) GROUP BY outcome").fetchall())  # noqa: S608
-    keys = ", ".join(f"CAST({quoted(key.name)} AS VARCHAR)" for key in view.spec.entity.join_keys)
+    keys = ", ".join(f"CAST(l.{quoted(key.name)} AS VARCHAR)" for key in view.spec.entity.join_keys)
+    told = f"tg_request, [{keys}] AS tg_key, make_timestamp(tg_held_at) AS tg_as_of, l.tg_{index} AS tg_logged"
+    judged = (
+        f"SELECT l.tg_row, {_outcome(index, feature)} AS tg_outcome, {told}, o.{quoted(feature.name)} AS tg_recomputed "  # noqa: S608
+        "FROM logged l JOIN offline o ON o.tg_row = l.tg_row"
+    )
+    counts = dict(db.execute(f"SELECT tg_outcome, count(*) FROM ({judged}) GROUP BY tg_outcome").fetchall())  # noqa: S608
     found = db.execute(
-        f"SELECT outcome, request_id, [{keys}], make_timestamp(tg_held_at), tg_{index}, "  # noqa: S608
-        f"{quoted(feature.name)} FROM ({judged}) WHERE outcome <> 'equal' ORDER BY tg_row LIMIT {_EXAMPLES}"
+        "SELECT tg_outcome, tg_request, tg_key, tg_as_of, tg_logged, tg_recomputed "  # noqa: S608
+        f"FROM ({judged}) WHERE tg_outcome <> 'equal' ORDER BY tg_row LIMIT {_EXAMPLES}"
     ).fetchall()
     names = ("outcome", "request_id", "key", "as_of", "logged", "recomputed")
     examples = [dict(zip(names, row, strict=True)) for row in found]

@@ -66,8 +66,9 @@ def _row(feature: FeatureReplay) -> str:
 
 
 def _example(feature: FeatureReplay, example: dict[str, Any]) -> str:
+    key = ", ".join("null" if part is None else part for part in example["key"])
     said = (
-        f"{example['outcome']}: request {example['request_id']}, key {', '.join(example['key'])}, "
+        f"{example['outcome']}: request {example['request_id']}, key {key}, "
         f"as of {example['as_of']}: serving used {example['logged']}, the definition gives {example['recomputed']}"
     )
     return f"<p><code>{html.escape(feature.feature)}</code> {html.escape(said)}</p>\n"

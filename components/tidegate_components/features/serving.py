@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidegate_api.feature_view import FeatureView
-from tidegate_components.features.encoding import StoredValue, from_micros
+from tidegate_components.features.encoding import StoredValue, from_micros, key_value
 from tidegate_components.features.errors import BadFeaturesError
 from tidegate_components.features.join import column_name
 from tidegate_components.features.online import OnlineStore, Watermark, defaults
@@ -72,8 +72,9 @@ class FeatureService:
     def read(self, request_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Per row of the request (a user and an item, say) a column VIEW__FEATURE per feature.
 
-        rows: each has the join keys of every view. An entity that is not stored has its view's defaults. Raises
-        BadFeaturesError where a row lacks a key, OnlineStoreError and SchemaMismatchError as OnlineStore.read does.
+        rows: each has the join keys of every view. An entity that is not stored, or has a null in its key, has its
+        view's defaults. Raises BadFeaturesError where a row lacks a key or has another type's, OnlineStoreError and
+        SchemaMismatchError as OnlineStore.read does.
         """
         asked = self._clock()
         keys = [[_key(view, row) for row in rows] for view in self._views]
@@ -100,7 +101,9 @@ class FeatureService:
     def _logged(
         self, row: Row, values: Sequence[StoredValue | None], watermarks: Sequence[Watermark | None]
     ) -> dict[str, Any]:
-        found = {key.name: row[key.name] for view in self._views for key in view.spec.entity.join_keys}
+        found = {
+            key.name: key_value(view, row[key.name], key) for view in self._views for key in view.spec.entity.join_keys
+        }
         for view, stored, watermark in zip(self._views, values, watermarks, strict=True):
             micros = stored.as_of if stored else watermark.micros if watermark else None
             found[stored_column(view.metadata.name)] = stored is not None

@@ -55,7 +55,7 @@ def split_days(data: Path, timestamp: str, into: Path) -> list[str]:
     db = connect()
     db.execute(f"CREATE VIEW rows AS SELECT * FROM {parquet(parquet_files(data), 'union_by_name = true')}")  # noqa: S608
     day = f"strftime({quoted(timestamp)}, '%Y-%m-%d')"
-    listed = f"SELECT DISTINCT {day} AS d FROM rows WHERE d IS NOT NULL ORDER BY d"  # noqa: S608
+    listed = f"SELECT DISTINCT {day} AS tg_day FROM rows WHERE tg_day IS NOT NULL ORDER BY tg_day"  # noqa: S608
     days = [str(row[0]) for row in db.execute(listed).fetchall()]
     for one in days:
         if not (into / one).is_dir():

@@ -18,7 +18,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "Bool": st.booleans(),
     "Timestamp": st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
 }
-BY_TYPE |= {f"List<{kind}>": st.lists(values, max_size=5) for kind, values in list(BY_TYPE.items())}
+BY_TYPE |= {f"List<{kind}>": st.lists(st.none() | values, max_size=20) for kind, values in list(BY_TYPE.items())}
 
 
 @st.composite

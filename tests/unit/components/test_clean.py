@@ -232,6 +232,20 @@ def test_tables_and_columns_may_have_any_name(engine: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.xdist_group("spark"))])
+def test_a_table_may_have_a_reason_of_its_own(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    returns = pa.table({"id": [1, None, 2, 2], "price": [5.0, 5.0, 99.0, 6.0], "Reason": ["gift", None, None, "gift"]})
+    pq.write_table(returns, tmp_path / "raw" / "returns.parquet")
+    said = [{"missing": "id"}, {"range": {"column": "price", "min": 0, "max": 10}}, {"duplicate": ["id"]}]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"tables": {"returns": said}}))
+    (report,) = clean(tmp_path / "raw", tmp_path / "out", tmp_path / "bad", read_rules(tmp_path / "rules.yaml"), engine)
+    assert (report.rows_out, report.reasons) == (2, {"missing id": 1, "price out of range": 1})
+    bad = pq.read_table(tmp_path / "bad").sort_by("price")
+    assert bad.column_names == ["id", "price", "Reason", "quarantine_reason"]
+    assert bad["quarantine_reason"].to_pylist() == ["missing id", "price out of range"]
+
+
+@pytest.mark.parametrize("engine", ["duckdb", pytest.param("spark", marks=pytest.mark.xdist_group("spark"))])
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

@@ -123,6 +123,32 @@ def test_a_wrong_definition_in_serving_is_found_in_its_feature(
     assert [(feature.feature, feature.unequal) for feature in found.features] == [("count", 0), ("sum", 1), ("last", 0)]
 
 
+@pytest.mark.parametrize("nobody", [None, float("nan")])
+def test_a_null_is_nobody_s_key_as_offline(
+    tmp_path: Path, views: list[FeatureView], store: OnlineStore, nobody: Any
+) -> None:
+    users, items = (view.metadata.name for view in views)
+    log = ParquetLog(tmp_path / "log", views)
+    (found,) = FeatureService(views, store, log, at_asked).read("r", [{"user_id": nobody, "item_id": 7}])
+    log.close()
+    assert (found[f"{users}__count"], found[f"{items}__count"]) == (0, 1)
+    for replayed in replay(str(tmp_path / "log"), views):
+        assert [feature.unequal for feature in replayed.features] == [0, 0, 0]
+
+
+def test_the_text_none_is_somebody_s_key(tmp_path: Path) -> None:
+    view = keyed(tmp_path, "String")
+    assert len({key_of(view, (key,)) for key in (None, "None", "nan", "*", "")}) == 5
+
+
+@pytest.mark.parametrize("key", ["abc", 1.5, b"1"])
+def test_a_key_of_another_type_is_refused_before_anything_is_logged(
+    views: list[FeatureView], store: OnlineStore, key: Any
+) -> None:
+    with pytest.raises(BadFeaturesError, match=r"key user_id is .*, expected a value of type Int64"):
+        FeatureService(views, store).read("r", [{"user_id": key, "item_id": 7}])
+
+
 def test_a_row_without_a_join_key_is_refused_by_name(views: list[FeatureView], store: OnlineStore) -> None:
     with pytest.raises(BadFeaturesError, match="'item_id'"):
         FeatureService(views, store).read("r", [{"user_id": 1}])

@@ -149,13 +149,14 @@ def test_formats_give_the_same(suffix: str, tmp_path: Path) -> None:
 
 def test_columns_may_have_any_name(tmp_path: Path) -> None:
     log = [{"request_id": "r1", "event_time": at(0), "user-activity__clicks_7d": 3, "item-v__as_of": at(0)}]
-    rows = [{**row, "order": 1, 'user "age"': 30} for row in shown(3)]
-    clicks = [{**row, "group": "x"} for row in clicked(1)]
+    rows = [{**row, "order": 1, 'user "age"': 30, "Place": 5} for row in shown(3)]
+    clicks = [{**row, "group": "x", "place": 9} for row in clicked(1)]
     tables = {"impressions": rows + rows[:1], "clicks": clicks + clicks, "feature_log": log + log}
     join_events({name: write(tmp_path, name, rows) for name, rows in tables.items()}, tmp_path / "s.parquet")
     samples = pq.read_table(tmp_path / "s.parquet")
     assert samples["feature_log__user-activity__clicks_7d"].to_pylist() == [None, 3, None]
     assert samples['user "age"'].to_pylist() == [30, 30, 30]
+    assert samples["label"].to_pylist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
