@@ -99,13 +99,14 @@ def _show(judged: Judged, out: Path) -> None:
 
 
 @app.command("explain")
-def explain(
+def explain(  # noqa: PLR0913, PLR0917 - the options are the command's public form
     model: Annotated[Path, typer.Option(help="Folder of a trained model, as training writes it.")],
     data: Annotated[Path, typer.Option(help="Parquet with the model's columns and label.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, explanation.json and attributions.parquet.")],
     rows: Annotated[int, typer.Option(min=2, help="At most so many rows, drawn evenly.")] = 2000,
     repeats: Annotated[int, typer.Option(min=1, help="Shuffles of each input.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of rows and shuffles.")] = 7,
+    label: Annotated[str, typer.Option(help="Column of 0 and 1.")] = "label",
     json_: Json = False,
 ) -> None:
     """What a model looks at: importance of each input, and what each does to single predictions.
@@ -118,7 +119,7 @@ def explain(
         from tidegate_components.evaluation.explain_model import explain as run
         from tidegate_components.evaluation.explain_model import to_json, write_explained
 
-        found = run(model, data, rows, repeats, seed)
+        found = run(model, data, rows, repeats, seed, label)
         write_explained(found, out)
         if json_:
             print_json(to_json(found))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidegate_components.evaluation.errors import EvaluationError
+from tidegate_components.evaluation.predictions import undictionaried
 from tidegate_components.models.arrays import is_text
 from tidegate_components.storage import parquet_files
 
@@ -95,7 +96,7 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _sample(path: Path, columns: list[str], most: int, seed: int) -> tuple[pa.Table, int]:
-    table = pq.read_table(parquet_files(path), columns=columns, partitioning=None)
+    table = undictionaried(pq.read_table(parquet_files(path), columns=columns, partitioning=None))
     rows = table.num_rows
     if rows > most:
         table = table.take(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))

@@ -49,7 +49,9 @@ class Explained:
         return {self.names[i]: float(means[i]) for i in np.argsort(-means, kind="stable")}
 
 
-def explain(model: Path, data: Path, rows: int = 2000, repeats: int = 5, seed: int = 7) -> Explained:
+def explain(
+    model: Path, data: Path, rows: int = 2000, repeats: int = 5, seed: int = 7, label: str = "label"
+) -> Explained:
     """Explain the model (folder of Scorer.save) on at most `rows` rows of a training-like Parquet file.
 
     Raises EvaluationError where the folder is no model, TrainingSetError where the rows lack a column or a class.
@@ -63,7 +65,7 @@ def explain(model: Path, data: Path, rows: int = 2000, repeats: int = 5, seed: i
             remedy="check the path",
         )  # fmt: skip
     scorer = Scorer.load(model)
-    some = some_rows(read_set(data, scorer.inputs)[0], rows, seed)
+    some = some_rows(read_set(data, scorer.inputs, label)[0], rows, seed)
     scores = scorer.scores(some.ids, some.dense)
     importance = permutation_importance(scorer.scores, some, scorer.inputs, repeats, seed)
     told = attributions(scorer, some)

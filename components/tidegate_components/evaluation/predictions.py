@@ -107,13 +107,20 @@ def _read(path: Path, columns: Columns, what: str) -> pa.Table:
         if missing:
             expected = f"one of the columns {', '.join(sorted(present)[:20])}"
             raise _bad(f"{what} {path.name}", "column", missing[0], expected, "name a column that is there")
-        table = pq.read_table(files, columns=columns.named, partitioning=None)
+        table = undictionaried(pq.read_table(files, columns=columns.named, partitioning=None))
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise _bad(f"{what} {path.name}", "content", reason, "readable Parquet", "write it again") from error
     if not table.num_rows:
         raise _bad(f"{what} {path.name}", "rows", 0, "at least one row", "score some impressions first")
     return table
+
+
+def undictionaried(table: pa.Table) -> pa.Table:
+    """The table with plain values where columns are dictionary-coded, as pandas writes its categories."""
+    plain = [field.with_type(getattr(field.type, "value_type", field.type)) if pa.types.is_dictionary(field.type)
+             else field for field in table.schema]  # fmt: skip
+    return table.cast(pa.schema(plain))
 
 
 def _bad(resource: str, where: str, value: object, expected: str, remedy: str) -> EvaluationError:

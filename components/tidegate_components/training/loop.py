@@ -34,7 +34,7 @@ __all__ = ["Build", "Epoch", "Fitted", "Hooks", "best_epoch", "fit", "train", "w
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass: mean training LogLoss, LogLoss and AUC on the validation set, seconds."""
+    """One pass: mean training LogLoss, LogLoss and AUC on the validation set (by weight where it has one), seconds."""
 
     number: int
     train_logloss: float
@@ -244,7 +244,8 @@ class _Run:
         self._cover()
         begun = time.monotonic()
         found = score(self.learner, held_out, self.inputs, self.config.training.precision)
-        figures = logloss(found.labels, found.scores), auc(found.labels, found.scores)
+        judged = found.labels, found.scores, found.weighing
+        figures = logloss(*judged), auc(*judged)
         epoch = Epoch(len(self.epochs) + 1, passed.loss, *figures, time.monotonic() - begun)
         self.epochs.append(epoch)
         if self.best is epoch and self.learner.part.rank == 0:

@@ -141,7 +141,7 @@ def _figures(fitted: Fitted, learner: Learner) -> dict[str, Any]:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     ranks = learner.gathered(torch.tensor([[float(peak), fitted.cpu_seconds]], dtype=torch.float64))
-    found = fitted.held_out
+    judged = fitted.held_out.labels, fitted.held_out.scores, fitted.held_out.weighing
     figures: dict[str, Any] = plain({
         "examples_per_second": fitted.rows / fitted.seconds if fitted.seconds else 0.0,
         "cpu_seconds_per_million_examples": 1e6 * float(ranks[:, 1].sum()) / max(fitted.rows, 1),
@@ -151,9 +151,9 @@ def _figures(fitted: Fitted, learner: Learner) -> dict[str, Any]:
         "rows": fitted.rows,
         "seconds": fitted.seconds,
         "epochs": len(fitted.epochs),
-        "auc": auc(found.labels, found.scores),
-        "logloss": logloss(found.labels, found.scores),
-        "calibration": calibration(found.labels, found.scores),
+        "auc": auc(*judged),
+        "logloss": logloss(*judged),
+        "calibration": calibration(*judged),
     })  # fmt: skip
     return figures
 

@@ -57,6 +57,11 @@ class Scores:
     labels: np.ndarray[Any, Any]
     weights: np.ndarray[Any, Any]
 
+    @property
+    def weighing(self) -> np.ndarray[Any, Any] | None:
+        """The weights; none where every row weighs one."""
+        return None if (self.weights == 1).all() else self.weights
+
     def write(self, path: Path) -> None:
         """Plain arrays, no pickle."""
         with replacing(path) as beside, beside.open("wb") as sink:

@@ -25,7 +25,8 @@ _EDGE = 1e-7
 # Of the first interval's bet this much goes on differences that are so much beyond the bound, at these rates.
 _FIRST_BET = 0.2
 _RATES, _GROSS = (0.001, 0.01, 0.05, 0.2, 0.5), (0.05, 0.2, 0.5, 0.9)
-_MOST_STEPS, _CLOSE = 60, 1e-12
+_MOST_STEPS, _CLOSE = 60, 1e-8
+"""Of the distance to the nearest end: there a rate that is hardly off is many times another."""
 
 
 def log_threshold(alpha: float) -> float:
@@ -102,7 +103,8 @@ def _nearest_null(alternative: tuple[float, float], trials: tuple[float, float],
     for _ in range(_MOST_STEPS):
         slope, curvature = _slope(alternative, trials, (point, point + bound))
         following = point - slope / curvature
-        if abs(following - point) <= _CLOSE * point:
+        if abs(following - point) <= _CLOSE * min(point, 1.0 - point, point + bound, 1.0 - point - bound):
+            point = min(max(following, low), high)
             break
         low, high = (low, point) if slope > 0 else (point, high)
         point = following if low < following < high else (low + high) / 2

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidegate_api.model_deployment import Tally
@@ -30,6 +30,9 @@ def _tally(events: float, trials: float) -> Tally:
 NOTHING = st.just((Tally(), Tally()))
 
 
+@example(
+    past=(Tally(events=197, trials=197), Tally(events=0, trials=56)), trials=(1, 5), first=0.5, gap=1.0, bound=0.375
+)
 @given(past=NOTHING | st.tuples(TALLIES, TALLIES), trials=st.tuples(st.integers(1, 6), st.integers(1, 6)),
        first=RATES, gap=st.floats(-1, 1), bound=st.floats(-0.5, 0.5))  # fmt: skip
 def test_under_the_null_the_mean_e_value_is_at_most_one(

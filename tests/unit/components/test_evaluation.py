@@ -94,6 +94,19 @@ def test_slices_cover_every_row(tmp_path: Path) -> None:
     assert by_column["gender"][2]["auc"]["value"] is None
 
 
+def test_the_categories_of_pandas_are_plain_values(tmp_path: Path) -> None:
+    """As `train --keep` writes a column of an input that pandas has written."""
+    given = predictions()
+    coded = {**given, "gender": pa.array(given["gender"]).dictionary_encode()}
+    pq.write_table(pa.table(coded), tmp_path / "p.parquet")
+    words = ("--group", "user_id", "--slice", "gender", "--reference", str(tmp_path / "p.parquet"))
+    done = evaluate(tmp_path, *words, file=tmp_path / "p.parquet")
+    assert done.exit_code == 0, done.output
+    found = metrics(tmp_path)
+    assert [one["name"] for one in found["slices"]] == ["gender = f", "gender = m"]
+    assert "gender" in {one["column"] for one in found["drift"]["columns"]}
+
+
 def test_ids_of_64_bits_times_and_decimals_are_taken_as_they_are(tmp_path: Path) -> None:
     given = predictions()
     wide = pa.array(2**63 + given["user_id"].astype(np.uint64), pa.uint64())
